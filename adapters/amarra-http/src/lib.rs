@@ -1,0 +1,1 @@
+//! HTTP APIs of the services and the gateway on axum and hyper.

@@ -1,0 +1,1 @@
+//! The laws of every port as named tests, for adapter authors.

@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+
+pub mod consumer;
+pub mod error;
+pub mod inbox;
+pub mod message;
+pub mod outbox;
+pub mod parking;
+pub mod runtime;
+pub mod transport;
+pub mod wire;
+
+pub use consumer::{Consumer, ConsumerError, Polled};
+pub use error::TxError;
+pub use inbox::{Admit, Inbox};
+pub use message::{Group, Incoming, Offset, Outgoing, Partition, Position, Record, Topic};
+pub use outbox::{Outbox, OutboxLog};
+pub use parking::{Parked, ParkingLot};
+pub use transport::{PublishError, Session, Transport};

@@ -1,0 +1,1 @@
+//! Circuit breaker, retry, budget, deadline, bulkhead and rate limiter on the ports.

@@ -1,0 +1,1 @@
+//! The six services of the shop and its gateway, over ports only.

@@ -1,0 +1,2 @@
+//! The one toolbox of the repository.
+fn main() {}

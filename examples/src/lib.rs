@@ -1,0 +1,1 @@
+//! Running examples; see the binaries.
