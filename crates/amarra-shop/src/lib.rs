@@ -1,1 +1,3 @@
-//! The six services of the shop and its gateway, over ports only.
+#![doc = include_str!("../README.md")]
+
+pub mod contract;
