@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod config;
 pub mod consumer;
 pub mod error;
 pub mod inbox;
@@ -7,13 +8,16 @@ pub mod message;
 pub mod outbox;
 pub mod parking;
 pub mod runtime;
+pub mod shutdown;
 pub mod transport;
 pub mod wire;
 
+pub use config::ConfigError;
 pub use consumer::{Consumer, ConsumerError, Polled};
 pub use error::TxError;
 pub use inbox::{Admit, Inbox};
 pub use message::{Group, Incoming, Offset, Outgoing, Partition, Position, Record, Topic};
 pub use outbox::{Outbox, OutboxLog};
 pub use parking::{Parked, ParkingLot};
+pub use shutdown::{Shutdown, ShutdownHandle};
 pub use transport::{PublishError, Session, Transport};

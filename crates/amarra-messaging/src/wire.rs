@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use amarra_core::{AggregateId, Envelope, PartitionKey, Timestamp, Version};
+use amarra_core::{AggregateId, Class, Classify, Envelope, PartitionKey, Timestamp, Version};
 use bytes::Bytes;
 
 use crate::message::{Delivery, Incoming, Pos, Position, Record, Shard};
@@ -26,6 +26,13 @@ pub enum WireError {
     /// Another version of CloudEvents.
     #[error("specversion is {0:?}, only 1.0 is understood")]
     SpecVersion(String),
+}
+
+impl Classify for WireError {
+    /// Always [`Class::Fatal`]: the same bytes never decode later.
+    fn class(&self) -> Class {
+        Class::Fatal
+    }
 }
 
 /// Encodes an envelope as a record, with its outbox position when it has one.
@@ -118,8 +125,7 @@ impl<'a> Headers<'a> {
 
     fn text(&self, name: &'static str) -> Result<&'a str, WireError> {
         let value = self.find(name).ok_or(WireError::Missing(name))?;
-        std::str::from_utf8(value)
-            .map_err(|e| WireError::Malformed { name, why: e.to_string() })
+        std::str::from_utf8(value).map_err(|e| WireError::Malformed { name, why: e.to_string() })
     }
 
     fn parse<T: FromStr<Err: ToString>>(&self, name: &'static str) -> Result<T, WireError> {

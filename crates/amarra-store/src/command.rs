@@ -40,11 +40,7 @@ pub struct Attempts {
 impl Default for Attempts {
     /// Five runs from 2 ms on: contention on a hot aggregate resolves within that.
     fn default() -> Self {
-        Self {
-            attempts_max: 5,
-            idempotent: false,
-            backoff: std::time::Duration::from_millis(2),
-        }
+        Self { attempts_max: 5, idempotent: false, backoff: std::time::Duration::from_millis(2) }
     }
 }
 
@@ -79,7 +75,8 @@ pub async fn execute<C: Command>(
         }
         attempt = attempt.saturating_add(1);
         let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
-        env.sleep(std::time::Duration::from_nanos(env.entropy.below(nanos.saturating_add(1)))).await;
+        env.sleep(std::time::Duration::from_nanos(env.entropy.below(nanos.saturating_add(1))))
+            .await;
         wait = wait.saturating_mul(2);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use amarra_core::codec::Message;
 use amarra_core::{
-    AggregateId, Cause, Class, Classify, Codec, Environment, Envelope, EventId, PartitionKey,
+    AggregateId, Cause, Class, Classify, Codec, Envelope, Environment, EventId, PartitionKey,
     Timestamp, Version,
 };
 use amarra_messaging::{Outgoing, Topic, TxError};

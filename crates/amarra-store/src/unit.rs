@@ -43,6 +43,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`TxError::Connection`]; what may have been claimed is claimable again after its lease.
     async fn claim_due(&self, query: &DueQuery) -> Result<Vec<Claim>, TxError>;
 
+    /// Returns how long it takes until a timer of `kind` is due and not claimed, zero when one is
+    /// now, none when there is no timer or the adapter cannot tell.
+    ///
+    /// # Errors
+    /// [`TxError::Connection`].
+    async fn next_due(&self, kind: &str) -> Result<Option<Duration>, TxError> {
+        let _ = kind;
+        Ok(None)
+    }
+
     /// Returns audit rows after row `after`, ascending, at most `limit`.
     ///
     /// # Errors

@@ -1,0 +1,190 @@
+//! Applies batches of messages through a handler, each batch in one unit of work.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use amarra_core::{Actor, AggregateId, Classify, Environment};
+use amarra_messaging::message::Delivery;
+use amarra_messaging::runtime::{ProcessError, Processor};
+use amarra_messaging::{Admit, Incoming, TxError, wire};
+use async_trait::async_trait;
+
+use crate::handler::Handler;
+use crate::session::Session;
+use crate::unit::{Store, UnitOfWork};
+
+/// A service's consumer: admits, handles and commits a batch in one transaction.
+///
+/// Every batch first admits its messages, then asks which keys are parked, then locks every
+/// aggregate they touch, and only then handles them. Two members that were handed the same messages
+/// across a rebalance therefore meet at the first admission, before either holds an aggregate: the
+/// later one finds what the earlier one applied or parked, and they cannot deadlock.
+#[derive(Debug, Clone)]
+pub struct TransactionalProcessor {
+    store: Arc<dyn Store>,
+    handler: Arc<dyn Handler>,
+    env: Environment,
+    source: Arc<str>,
+}
+
+impl TransactionalProcessor {
+    /// Puts a consumer together; `source` names the service in the envelopes it emits, and its last
+    /// path segment is the actor of what it changes.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        handler: Arc<dyn Handler>,
+        env: Environment,
+        source: impl Into<Arc<str>>,
+    ) -> Self {
+        Self { store, handler, env, source: source.into() }
+    }
+
+    async fn admit_all<'m>(
+        &self,
+        unit: &mut dyn UnitOfWork,
+        messages: &'m [Incoming],
+    ) -> Result<Vec<(usize, &'m Incoming)>, ProcessError> {
+        let mut fresh = Vec::with_capacity(messages.len());
+        for (index, message) in messages.iter().enumerate() {
+            let admit = unit.admit(self.handler.group(), message).await;
+            if admit.map_err(at(Some(index)))? == Admit::Fresh {
+                fresh.push((index, message));
+            }
+        }
+        Ok(fresh)
+    }
+
+    /// Returns the parked keys among `fresh`. Asked after the admissions: whoever parked one of
+    /// these messages admitted it first, so its parking is committed by now.
+    async fn parked(
+        &self,
+        unit: &mut dyn UnitOfWork,
+        batch: &[Delivery],
+        fresh: &[(usize, &Incoming)],
+    ) -> Result<BTreeSet<usize>, ProcessError> {
+        let topics: BTreeSet<_> = fresh.iter().map(|(_, message)| &message.topic).collect();
+        let mut parked = BTreeSet::new();
+        for topic in topics {
+            let of_topic = || {
+                let fresh = fresh.iter().filter(move |(_, message)| message.topic == *topic);
+                fresh.filter_map(|(index, _)| Some((*index, batch.get(*index)?.key())))
+            };
+            let keys = of_topic().map(|(_, key)| key).collect();
+            let group = self.handler.group();
+            let keys = unit.parked_among(group, topic, &keys).await.map_err(at(None))?;
+            parked.extend(of_topic().filter(|(_, key)| keys.contains(key)).map(|(index, _)| index));
+        }
+        Ok(parked)
+    }
+
+    async fn apply_fresh(
+        &self,
+        unit: &mut dyn UnitOfWork,
+        batch: &[Delivery],
+        messages: &[Incoming],
+    ) -> Result<(), ProcessError> {
+        let fresh = self.admit_all(unit, messages).await?;
+        let parked = self.parked(unit, batch, &fresh).await?;
+        let to_handle = fresh.iter().filter(|(index, _)| !parked.contains(index));
+        let touched: BTreeSet<AggregateId> =
+            to_handle.flat_map(|(_, message)| self.handler.touches(message)).collect();
+        if !touched.is_empty() {
+            let touched: Vec<_> = touched.into_iter().collect();
+            unit.load(&touched).await.map_err(at(None))?;
+        }
+        for (index, message) in fresh {
+            match batch.get(index).filter(|_| parked.contains(&index)) {
+                Some(delivery) => {
+                    unit.park(self.handler.group(), delivery, "queued behind a parked message")
+                        .await
+                        .map_err(at(Some(index)))?;
+                }
+                None => handle(self.handler.as_ref(), unit, (&self.env, &self.source), message)
+                    .await
+                    .map_err(at(Some(index)))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Processor for TransactionalProcessor {
+    async fn apply(&self, batch: &[Delivery]) -> Result<(), ProcessError> {
+        let mut messages = Vec::with_capacity(batch.len());
+        for (index, delivery) in batch.iter().enumerate() {
+            messages.push(wire::decode(delivery).map_err(at(Some(index)))?);
+        }
+        let mut unit = self.store.begin().await.map_err(at(None))?;
+        self.apply_fresh(unit.as_mut(), batch, &messages).await?;
+        unit.commit().await.map_err(at(None))
+    }
+
+    async fn park(&self, delivery: &Delivery, reason: &str) -> Result<(), ProcessError> {
+        let message = wire::decode(delivery).unwrap_or_else(|_| stand_in(delivery));
+        let work = async {
+            let mut unit = self.store.begin().await?;
+            match unit.admit(self.handler.group(), &message).await? {
+                Admit::Fresh => {
+                    unit.park(self.handler.group(), delivery, reason).await?;
+                    unit.commit().await
+                }
+                // An earlier try whose outcome was unknown parked it, or another member did.
+                _ => Ok(()),
+            }
+        };
+        work.await.map_err(|error: TxError| at(Some(0))(error))
+    }
+}
+
+/// Handles one admitted message in a session of its own.
+pub(crate) async fn handle(
+    handler: &dyn Handler,
+    unit: &mut dyn UnitOfWork,
+    (env, source): (&Environment, &str),
+    message: &Incoming,
+) -> Result<(), crate::HandlerError> {
+    let mut cause = message.envelope.as_cause();
+    // The user stands behind the message that was sent; reacting to it is the service's own doing.
+    cause.actor = Actor::Service(source.rsplit('/').next().unwrap_or(source).into());
+    handler.handle(&mut Session::new(unit, env, source, cause), message).await
+}
+
+/// Makes the message under which a delivery that does not decode is admitted.
+///
+/// Its id is a hash of the delivery's place, so parking it twice is noticed.
+pub(crate) fn stand_in(delivery: &Delivery) -> Incoming {
+    use amarra_core::{Envelope, PartitionKey, Timestamp, TraceParent, Version};
+
+    let place = format!("{}/{}/{}", delivery.topic, delivery.partition, delivery.offset);
+    let hash = blake3::hash(place.as_bytes());
+    let mut id = [0; 16];
+    id.iter_mut().zip(hash.as_bytes()).for_each(|(to, from)| *to = *from);
+    let id = uuid::Builder::from_custom_bytes(id).into_uuid();
+    Incoming {
+        topic: delivery.topic.clone(),
+        partition: delivery.partition,
+        offset: delivery.offset,
+        envelope: Envelope {
+            id: id.into(),
+            source: "/amarra/undecodable".into(),
+            kind: "Undecodable".into(),
+            schema_version: 1,
+            subject: AggregateId::new("delivery", place),
+            subject_version: Version::ABSENT,
+            partition_key: PartitionKey::new(delivery.key().as_str()),
+            correlation: id.into(),
+            causation: None,
+            actor: Actor::Service("undecodable".into()),
+            traceparent: TraceParent::root(&amarra_core::SeededEntropy::new(0, "undecodable")),
+            time: Timestamp::EPOCH,
+            data: delivery.record.value.clone(),
+        },
+        position: None,
+    }
+}
+
+fn at<E: Classify + std::fmt::Display>(culprit: Option<usize>) -> impl FnOnce(E) -> ProcessError {
+    move |error| ProcessError { class: error.class(), culprit, why: error.to_string() }
+}
