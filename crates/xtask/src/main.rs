@@ -1,2 +1,82 @@
-//! The one toolbox of the repository.
-fn main() {}
+//! The one toolbox of the repository: `cargo xtask <verb>`.
+#![allow(
+    clippy::print_stdout,
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_types,
+    reason = "a program on a developer's machine: it prints, counts lines and measures wall time"
+)]
+
+mod ci;
+mod lint;
+mod mutants;
+mod output;
+mod run;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::output::Output;
+
+/// The one toolbox of the repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Print JSON Lines on standard output; prose goes to standard error.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Installs what is missing and passes every test, the planted bugs among them.
+    Test {
+        /// Leaves out what takes minutes, by name.
+        #[arg(long)]
+        fast: bool,
+    },
+    /// Checks the bar of the repository: sizes, imports, laws, planted bugs.
+    Tidy,
+    /// Checks formatting, clippy in both builds, and rustdoc.
+    Lint,
+    /// Plants every bug of `sim/mutants` in a scratch copy and demands that it is caught.
+    Mutants {
+        /// Only planted bugs whose name contains this.
+        #[arg(long)]
+        only: Option<String>,
+        /// How many seeds a bug may take to be caught.
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+        /// Skip the count of failing seeds out of 100.
+        #[arg(long)]
+        quick: bool,
+    },
+    /// What the pipeline runs: `test`, with its environment checked first.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let out = Output::new(cli.json);
+    let result = match cli.verb {
+        Verb::Test { fast } => test::run(&out, fast),
+        Verb::Tidy => tidy::run(&out),
+        Verb::Lint => lint::run(&out),
+        Verb::Mutants { only, seeds, quick } => {
+            mutants::run(&out, &mutants::Options { only, seeds, quick })
+        }
+        Verb::Ci => ci::run(&out),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::from(2)
+        }
+    }
+}

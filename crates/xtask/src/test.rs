@@ -1,0 +1,51 @@
+//! Every test of the repository, in the order in which a failure is cheapest to learn of.
+
+use crate::output::Output;
+use crate::run::{SIM, cargo_in, root, step};
+use crate::{lint, mutants, tidy};
+
+/// Seeds of the simulator that the tests run.
+const SEEDS: &str = "--seeds=400";
+/// Seeds that the tests run in two processes each.
+const VERIFIED: &str = "--seeds=40";
+
+/// Runs every test; `fast` leaves out, by name, what takes minutes.
+pub(crate) fn run(out: &Output, fast: bool) -> Result<bool, String> {
+    let root = root();
+    let mut failed: Vec<&str> = Vec::new();
+    let mut note = |name: &'static str, ok: bool| {
+        if !ok {
+            failed.push(name);
+        }
+    };
+    out.say("── tidy");
+    note("tidy", tidy::run(out)?);
+    if fast {
+        out.say("── left out by --fast: lint, simulation tests, seeds, verified seeds, planted bugs");
+    } else {
+        note("lint", lint::run(out)?);
+    }
+    let tests = ["test", "--workspace", "--exclude", "sim"];
+    note("unit, law and doc tests", step(out, "unit, law and doc tests", cargo_in(&root, &tests))?);
+    if !fast {
+        let mut sim_tests = vec!["test"];
+        sim_tests.extend(SIM);
+        sim_tests.extend(["-p", "sim"]);
+        let mut command = cargo_in(&root, &sim_tests);
+        // A build that lost the cfg would run no test and pass: this makes it fail.
+        command.env("AMARRA_SIM_REQUIRED", "1");
+        note("simulation tests", step(out, "simulation tests", command)?);
+        note("seeds", step(out, "seeds", cargo_in(&root, &["sim", "run", SEEDS]))?);
+        let verify = cargo_in(&root, &["sim", "verify", VERIFIED]);
+        note("verified seeds", step(out, "verified seeds", verify)?);
+        out.say("── planted bugs");
+        let options = mutants::Options { only: None, seeds: 200, quick: true };
+        note("planted bugs", mutants::run(out, &options)?);
+    }
+    let ok = failed.is_empty();
+    out.result(
+        &serde_json::json!({"kind": "summary", "ok": ok, "failed": failed}),
+        &if ok { "every test passed".to_owned() } else { format!("FAILED: {}", failed.join(", ")) },
+    );
+    Ok(ok)
+}

@@ -1,0 +1,174 @@
+//! Runs seeds, each in a process of its own, and gathers their verdicts.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::child::{Verdict, Violation};
+use crate::report::{self, Totals};
+
+/// Which seeds to run, and how.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The scenario's name, known to exist.
+    pub scenario: String,
+    /// Orders a seed.
+    pub orders: u32,
+    /// The first seed.
+    pub first: u64,
+    /// How many.
+    pub seeds: u64,
+    /// How many at once.
+    pub jobs: usize,
+    /// Whether to print JSON Lines.
+    pub json: bool,
+    /// Whether to stop at the first seed that fails.
+    pub fail_fast: bool,
+    /// Stop at the first seed that violates this invariant.
+    pub until: Option<String>,
+}
+
+/// Runs every seed of the batch; exit code 1 when an invariant was violated.
+///
+/// # Errors
+/// When a process could not be started or died without a verdict.
+pub fn run(batch: &Batch) -> Result<ExitCode, String> {
+    let bar = progress(batch.seeds);
+    let started = Instant::now();
+    let mut totals = Totals::default();
+    let seeds = batch.first..batch.first.saturating_add(batch.seeds);
+    each(batch, seeds, |seed, verdict| {
+        if batch.json {
+            println!("{}", verdict.to_line());
+        }
+        bar.inc(1);
+        if !verdict.violations.is_empty() {
+            bar.suspend(|| report::violation(batch, seed, &verdict));
+        }
+        totals.add(&verdict);
+        let is_wanted = |v: &Violation| batch.until.as_ref().is_some_and(|u| *u == v.invariant);
+        let found = verdict.violations.iter().any(is_wanted);
+        Ok(!found && !(batch.fail_fast && totals.violations > 0))
+    })?;
+    bar.finish_and_clear();
+    totals.finish(started.elapsed(), batch.jobs);
+    totals.print(batch.json);
+    Ok(ExitCode::from(u8::from(totals.violations > 0)))
+}
+
+/// Runs every seed twice and compares digests and lengths; exit code 1 when a pair differs.
+///
+/// # Errors
+/// When a process could not be started or died without a verdict.
+pub fn verify(batch: &Batch) -> Result<ExitCode, String> {
+    let bar = progress(batch.seeds.saturating_mul(2));
+    let mut first_runs: BTreeMap<u64, (String, u64)> = BTreeMap::new();
+    let (mut equal, mut differing) = (0_u64, Vec::new());
+    let seeds = (batch.first..batch.first.saturating_add(batch.seeds)).flat_map(|s| [s, s]);
+    each(batch, seeds, |seed, verdict| {
+        bar.inc(1);
+        let this = (verdict.digest.clone(), verdict.events);
+        match first_runs.remove(&seed) {
+            None => drop(first_runs.insert(seed, this)),
+            Some(other) if other == this => equal += 1,
+            Some(other) => {
+                bar.suspend(|| {
+                    eprintln!(
+                        "seed {seed} differs: {} of {} events against {} of {} events",
+                        other.0, other.1, this.0, this.1
+                    );
+                });
+                differing.push(seed);
+            }
+        }
+        Ok(true)
+    })?;
+    bar.finish_and_clear();
+    if batch.json {
+        for seed in &differing {
+            println!("{}", serde_json::json!({"kind": "differs", "seed": seed}));
+        }
+        println!(
+            "{}",
+            serde_json::json!({"kind": "summary", "seeds": batch.seeds, "equal": equal})
+        );
+    } else {
+        println!("{equal} of {} seeds gave the same trace in two processes", batch.seeds);
+    }
+    Ok(ExitCode::from(u8::from(!differing.is_empty())))
+}
+
+/// Runs one process a seed, at most `jobs` at once, and hands verdicts over in the seeds' order.
+fn each(
+    batch: &Batch,
+    mut seeds: impl Iterator<Item = u64>,
+    mut on_verdict: impl FnMut(u64, Verdict) -> Result<bool, String>,
+) -> Result<(), String> {
+    let mut running: VecDeque<(u64, Child)> = VecDeque::new();
+    loop {
+        // One more than `jobs`: a core whose seed is done goes on while an older one is awaited.
+        while running.len() <= batch.jobs {
+            let Some(seed) = seeds.next() else { break };
+            running.push_back((seed, start(batch, seed)?));
+        }
+        let Some((seed, child)) = running.pop_front() else { return Ok(()) };
+        if !on_verdict(seed, finish(seed, child)?)? {
+            for (_, mut child) in running {
+                child.kill().ok();
+                child.wait().ok();
+            }
+            return Ok(());
+        }
+    }
+}
+
+fn start(batch: &Batch, seed: u64) -> Result<Child, String> {
+    let args = [
+        "child".to_owned(),
+        format!("--seed={seed}"),
+        format!("--scenario={}", batch.scenario),
+        format!("--orders={}", batch.orders),
+    ];
+    spawn(&args)
+}
+
+/// Starts this program again with `args`, its output captured.
+///
+/// # Errors
+/// When the process could not be started.
+pub fn spawn(args: &[String]) -> Result<Child, String> {
+    let program = std::env::current_exe().map_err(|e| format!("cannot find myself: {e}"))?;
+    Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| format!("cannot start a simulation process: {e}"))
+}
+
+/// Waits for a process and reads its verdict; one that died becomes a verdict that says so.
+///
+/// # Errors
+/// When its output could not be read.
+pub fn finish(seed: u64, child: Child) -> Result<Verdict, String> {
+    let output =
+        child.wait_with_output().map_err(|e| format!("seed {seed}: cannot read its output: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let verdict = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
+    Ok(verdict.unwrap_or_else(|| {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        Verdict::died(seed, &format!("{}; {}", output.status, stderr.trim()))
+    }))
+}
+
+fn progress(total: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left");
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

@@ -1,0 +1,118 @@
+//! The trace of a run: every event in order, hashed as it grows.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::json;
+
+/// One thing that happened.
+#[derive(Debug, Clone, Default)]
+pub struct Event {
+    /// Microseconds of simulated time.
+    pub at_us: u64,
+    /// On which node, or in which database.
+    pub node: Arc<str>,
+    /// What: a message's type, a state change, a fault.
+    pub what: Arc<str>,
+    /// The message's id, when it is a message.
+    pub id: Option<Arc<str>>,
+    /// The id of what caused it.
+    pub causation: Option<Arc<str>>,
+    /// The aggregate or thing it is about.
+    pub subject: Arc<str>,
+    /// The order it belongs to, when it belongs to one.
+    pub order: Option<Arc<str>>,
+    /// How it was seen: `emitted`, `published`, `delivered`, `saved`, `fault`, `request`.
+    pub seen: &'static str,
+}
+
+impl Event {
+    /// Writes it as a line of JSON.
+    pub fn to_line(&self) -> String {
+        json!({
+            "kind": "event", "at_s": seconds(self.at_us), "node": self.node, "type": self.what,
+            "id": self.id, "causation": self.causation, "subject": self.subject,
+            "order": self.order, "seen": self.seen,
+        })
+        .to_string()
+    }
+
+    /// Writes it as a line for a person.
+    pub fn to_text(&self) -> String {
+        let mut line = format!(
+            "{:>10.6}s {:<16} {:<9} {:<22} {}",
+            seconds(self.at_us),
+            self.node,
+            self.seen,
+            self.what,
+            self.subject
+        );
+        if let Some(id) = &self.id {
+            // Writing to a string cannot fail.
+            let _ = write!(line, " id {}", short(id));
+        }
+        if let Some(cause) = &self.causation {
+            let _ = write!(line, " because of {}", short(cause));
+        }
+        line
+    }
+}
+
+/// The last characters of an id tell ids of one moment apart; the first are the time.
+fn short(id: &str) -> &str {
+    id.get(id.len().saturating_sub(12)..).unwrap_or(id)
+}
+
+#[expect(
+    clippy::float_arithmetic,
+    clippy::cast_precision_loss,
+    reason = "simulated microseconds shown as seconds"
+)]
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}
+
+/// Collects events; shared by everything that sees any.
+#[derive(Debug, Default)]
+pub struct Trace {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    events: Vec<Event>,
+    hasher: blake3::Hasher,
+}
+
+impl Trace {
+    /// Appends an event.
+    pub fn push(&self, event: Event) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.hasher.update(&event.at_us.to_le_bytes());
+        let texts = [
+            event.node.as_ref(),
+            event.what.as_ref(),
+            event.id.as_deref().unwrap_or_default(),
+            event.causation.as_deref().unwrap_or_default(),
+            event.subject.as_ref(),
+            event.seen,
+        ];
+        for text in texts {
+            inner.hasher.update(text.as_bytes());
+            inner.hasher.update(&[0]);
+        }
+        inner.events.push(event);
+    }
+
+    /// Returns how many events there are.
+    pub fn len(&self) -> usize {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).events.len()
+    }
+
+    /// Returns the events and the hash over all of them.
+    pub fn take(&self) -> (Vec<Event>, String) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = inner.hasher.finalize().to_hex().to_string();
+        (std::mem::take(&mut inner.events), digest)
+    }
+}
