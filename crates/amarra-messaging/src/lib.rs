@@ -7,6 +7,7 @@ pub mod inbox;
 pub mod message;
 pub mod outbox;
 pub mod parking;
+pub mod relay;
 pub mod runtime;
 pub mod shutdown;
 pub mod transport;
