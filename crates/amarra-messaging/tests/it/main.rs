@@ -1,0 +1,16 @@
+//! Integration tests: the engines against naive models, the drivers on virtual time, the wire.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs,
+    reason = "tests fail by panicking"
+)]
+
+mod relay_laws;
+mod relay_model;
+mod relay_world;
+mod tape;
+mod wire;
