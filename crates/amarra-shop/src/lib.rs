@@ -3,9 +3,11 @@
 pub mod auth;
 pub mod contract;
 pub mod inventory;
+pub mod keyed;
 pub mod payments;
 pub mod problem;
 pub mod provider;
 pub mod ports;
+pub mod users;
 
 pub use ports::{ConfigError, ServicePorts};
