@@ -1,4 +1,4 @@
-//! Tests of the whole crate from outside.
+//! Tests of the whole crate from outside, on a clock that moves by hand.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,5 +7,19 @@
     clippy::arithmetic_side_effects,
     clippy::missing_docs_in_private_items,
     missing_docs,
+    unreachable_pub,
     reason = "tests fail by panicking"
 )]
+
+mod amplification;
+mod automaton;
+mod breaker;
+mod bulkhead;
+mod cancel;
+mod limiter;
+mod model;
+mod peer_defects;
+mod pipeline;
+mod registry;
+mod retry;
+mod support;

@@ -1,0 +1,87 @@
+//! The registry of breakers: one per key, bounded, forgetful of the idle only.
+
+use std::sync::Arc;
+
+use amarra_resilience::breaker::{Outcome, Registry, RegistryConfig, State};
+
+use crate::support::{Log, at, exact, ms, trip};
+
+fn registry(keys_max: usize) -> Registry<u32> {
+    let config = RegistryConfig { breaker: exact(), keys_max, idle_after: ms(1000) };
+    Registry::new(config, 1).unwrap()
+}
+
+#[test]
+fn one_key_opens_and_the_others_do_not_notice() {
+    let registry = registry(10);
+    trip(&registry.get(&1, at(0)), at(0));
+    assert!(registry.get(&1, at(0)).admit(at(0)).is_err());
+    assert!(registry.get(&2, at(0)).admit(at(0)).is_ok());
+    assert_eq!(registry.get(&2, at(0)).name(), "2");
+}
+
+#[test]
+fn idle_breakers_are_forgotten_and_held_ones_are_not() {
+    let registry = registry(10);
+    let held = registry.get(&1, at(0));
+    let _ = registry.get(&2, at(0));
+    let _ = registry.get(&3, at(900));
+    let _ = registry.get(&3, at(1000));
+    assert_eq!(registry.len(), 2);
+    assert!(Arc::ptr_eq(&held, &registry.get(&1, at(1000))));
+}
+
+#[test]
+fn at_the_bound_the_longest_unused_gives_way_unless_it_is_open_or_held() {
+    let registry = registry(3);
+    trip(&registry.get(&1, at(0)), at(0));
+    let held = registry.get(&2, at(1));
+    let _ = registry.get(&3, at(2));
+    let _ = registry.get(&4, at(3));
+    assert_eq!(registry.len(), 3);
+    assert_eq!(registry.get(&1, at(3)).snapshot().state, State::Open, "an outage is remembered");
+    assert!(Arc::ptr_eq(&held, &registry.get(&2, at(3))));
+    // Four is there, three is not: had it been kept, it would be the very same one.
+    let four = registry.get(&4, at(4));
+    four.admit(at(4)).unwrap().finish(at(4), Outcome::Fail);
+    // Nothing can give way now: the new key is served but not kept.
+    assert!(registry.get(&5, at(4)).admit(at(4)).is_ok());
+    assert_eq!(registry.len(), 3);
+    assert_eq!(registry.get(&4, at(4)).snapshot().state, State::Open);
+}
+
+#[test]
+fn a_flood_of_keys_stays_within_the_bound() {
+    let registry = registry(100);
+    for key in 0..10_000 {
+        let _ = registry.get(&key, at(0));
+        assert!(registry.len() <= 100);
+    }
+}
+
+#[test]
+fn breakers_of_two_keys_wait_differently_and_tell_one_observer() {
+    let log = Arc::new(Log::default());
+    let breaker = amarra_resilience::breaker::Config {
+        open_jitter: amarra_resilience::PerMille::ALL,
+        ..exact()
+    };
+    let config = RegistryConfig { breaker, ..RegistryConfig::default() };
+    let registry = Registry::new(config, 1).unwrap().observed(log.clone());
+    let wait = |key: u32| {
+        let breaker = registry.get(&key, at(0));
+        trip(&breaker, at(0));
+        breaker.admit(at(0)).unwrap_err().retry_after
+    };
+    assert_ne!(wait(1), wait(2));
+    assert_eq!(log.path().len(), 2);
+}
+
+#[test]
+fn bad_bounds_are_named() {
+    let check = |config: RegistryConfig, field| {
+        assert_eq!(config.validate().unwrap_err().field, field);
+    };
+    check(RegistryConfig { keys_max: 0, ..RegistryConfig::default() }, "keys_max");
+    check(RegistryConfig { idle_after: ms(0), ..RegistryConfig::default() }, "idle_after");
+}
