@@ -18,6 +18,8 @@ mod invariant;
 #[cfg(madsim)]
 mod liveness;
 #[cfg(madsim)]
+mod net;
+#[cfg(madsim)]
 mod node;
 #[cfg(madsim)]
 mod oracle;

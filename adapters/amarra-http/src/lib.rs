@@ -1,1 +1,17 @@
-//! HTTP APIs of the services and the gateway on axum and hyper.
+#![doc = include_str!("../README.md")]
+
+pub mod caller;
+pub mod client;
+pub mod config;
+pub mod error;
+pub mod gateway;
+pub mod provider;
+pub mod respond;
+pub mod server;
+pub mod services;
+pub mod upstream;
+
+pub use client::{Connect, HttpClient, Io, Spawn};
+pub use config::Config;
+pub use error::HttpError;
+pub use server::serve_connection;

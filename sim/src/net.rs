@@ -1,0 +1,86 @@
+//! Simulated sockets for the HTTP stack: names to addresses, connections, accept loops.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use amarra_http::{Connect, Io, Spawn, serve_connection};
+use async_trait::async_trait;
+use axum::Router;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::scenario::NODES;
+
+/// The port every node serves HTTP on.
+const PORT: u16 = 8080;
+
+/// Returns a node's address; the workload's own node comes after those of the plan.
+pub fn address(node: &str) -> IpAddr {
+    let index = NODES.iter().position(|n| *n == node).unwrap_or(NODES.len());
+    let host = u8::try_from(index).unwrap_or(u8::MAX - 1) + 1;
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, host))
+}
+
+/// Opens connections to the replicas of a service in turn.
+#[derive(Debug)]
+pub struct SimConnect {
+    replicas: BTreeMap<String, Vec<SocketAddr>>,
+    turn: AtomicUsize,
+}
+
+impl SimConnect {
+    /// Knows every node of the cluster: `orders` stands for `orders-1` and `orders-2`.
+    pub fn new() -> Self {
+        let mut replicas: BTreeMap<String, Vec<SocketAddr>> = BTreeMap::new();
+        for node in NODES {
+            let service = node.split('-').next().unwrap_or(node);
+            let at = SocketAddr::new(address(node), PORT);
+            replicas.entry(service.to_owned()).or_default().push(at);
+        }
+        Self { replicas, turn: AtomicUsize::new(0) }
+    }
+}
+
+#[async_trait]
+impl Connect for SimConnect {
+    async fn connect(&self, service: &str) -> std::io::Result<Box<dyn Io>> {
+        let replicas = self.replicas.get(service).map(Vec::as_slice).unwrap_or_default();
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut error = std::io::Error::new(std::io::ErrorKind::NotFound, "no such service");
+        for offset in 0..replicas.len() {
+            let index = (first + offset) % replicas.len();
+            let Some(at) = replicas.get(index) else { continue };
+            match TcpStream::connect(*at).await {
+                Ok(stream) => return Ok(Box::new(stream)),
+                Err(e) => error = e,
+            }
+        }
+        Err(error)
+    }
+}
+
+/// Starts tasks on the node it is called on.
+#[derive(Debug)]
+pub struct SimSpawn;
+
+impl Spawn for SimSpawn {
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        tokio::spawn(task);
+    }
+}
+
+/// Serves a router on the node's address until the node dies.
+pub async fn serve(node: &str, router: Router) {
+    let at = SocketAddr::new(address(node), PORT);
+    let Ok(listener) = TcpListener::bind(at).await else { return };
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let router = router.clone();
+        tokio::spawn(async move {
+            // A connection that breaks is the peer's to report.
+            let _ = serve_connection(Box::new(stream), router).await;
+        });
+    }
+}
