@@ -2,6 +2,8 @@
 
 pub mod auth;
 pub mod contract;
+pub mod notifications;
+pub mod orders;
 pub mod inventory;
 pub mod keyed;
 pub mod payments;

@@ -1,0 +1,469 @@
+//! Brings an order and its sagas on together, in one unit of work.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use amarra_core::codec::Message;
+use amarra_core::{AggregateId, Class, PartitionKey, Version};
+use amarra_messaging::TxError;
+use amarra_saga::{
+    Cause, End, Hooks, Input, Op, Outcome, Progress, Request, SagaId, Sagas, Transition,
+};
+use amarra_store::{Aggregate, Draft, HandlerError, Loaded, Session};
+use async_trait::async_trait;
+
+use super::config::Config;
+use super::model::{Decision, Duty, Emit, Order, Trigger};
+use super::reply::{Reply, Report};
+use super::service::Orders;
+use super::steps::{self, Subject};
+use crate::contract::ids::OrderId;
+use crate::contract::inventory::{CompensateInventory, CompensationCause};
+use crate::contract::orders::{
+    EndReason, OrderCancelRequested, OrderCancelled, OrderCompleted, OrderConfirmed, OrderCreated,
+    OrderFulfilled, OrderRefunded, OrderRejected,
+};
+use crate::contract::topics;
+use crate::ports::ConfigError;
+
+/// The suffix that tells an order's refund saga from its order saga.
+const REFUND_SUFFIX: &str = "/refund";
+
+/// Names the saga that carries an order out.
+pub(super) fn order_saga(id: OrderId) -> SagaId {
+    SagaId::new(id.to_string())
+}
+
+/// Names the saga that gives an order's money and stock back.
+pub(super) fn refund_saga(id: OrderId) -> SagaId {
+    SagaId::new(format!("{id}{REFUND_SUFFIX}"))
+}
+
+/// Names the aggregates that something that happens to an order may change.
+pub(super) fn touches(id: OrderId) -> Vec<AggregateId> {
+    vec![
+        Order::aggregate_id(&id.to_string()),
+        Sagas::aggregate_id(&order_saga(id)),
+        Sagas::aggregate_id(&refund_saga(id)),
+    ]
+}
+
+/// The rules by which orders and sagas move each other.
+///
+/// The order's table decides what a trigger does to the order; the sagas decide which command comes
+/// next. What happens to the one is a trigger of the other, until nothing is left to do.
+#[derive(Debug)]
+pub(super) struct Flow {
+    config: Config,
+    sagas: Arc<Sagas>,
+}
+
+impl Flow {
+    pub(super) fn new(config: Config) -> Result<Self, ConfigError> {
+        let bad = |e: &dyn std::fmt::Display| ConfigError {
+            field: "orders",
+            why: format!("does not make a saga: {e}"),
+        };
+        let order = steps::order_saga(&config).map_err(|e| bad(&e))?;
+        let refund = steps::refund_saga(&config).map_err(|e| bad(&e))?;
+        let sagas = Sagas::new(Orders::SOURCE)
+            .with(order)
+            .and_then(|sagas| sagas.with(refund))
+            .map_err(|e| bad(&e))?;
+        Ok(Self { config, sagas: Arc::new(sagas) })
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn sagas(&self) -> &Arc<Sagas> {
+        &self.sagas
+    }
+
+    /// Saves a new order, publishes it and starts its saga.
+    pub(super) async fn place(
+        &self,
+        session: &mut Session<'_>,
+        order: Order,
+    ) -> Result<Version, HandlerError> {
+        let id = order.order_id;
+        let mut loaded = session.load::<Order>(&id.to_string()).await?;
+        let created = OrderCreated {
+            order_id: id,
+            user_id: order.user_id,
+            lines: order.lines.clone(),
+            total: order.total,
+            quote_id: order.quote_id,
+            payment_token: order.payment_token.clone(),
+            policy: order.policy.clone(),
+            placed_at: order.placed_at,
+            request: Request::new(order_saga(id), steps::RESERVE, Op::Action).to_string(),
+        };
+        let subject = subject(&order);
+        let published = loaded.version.next().get();
+        let version = session.save(&mut loaded, Order { published, ..order }, "place").await?;
+        emit(session, (topics::ORDERS, id), &loaded, &created).await?;
+        self.sagas.start(session, steps::ORDER, &order_saga(id), &subject).await?;
+        Ok(version)
+    }
+
+    /// Fires a trigger of a caller and returns the order afterwards; `note` is its free text.
+    pub(super) async fn trigger(
+        &self,
+        session: &mut Session<'_>,
+        loaded: Loaded<Order>,
+        trigger: Trigger,
+        note: &str,
+    ) -> Result<Order, HandlerError> {
+        let mut turn = Turn::new(self, session, loaded, note)?;
+        turn.run([Job::Fire(trigger)].into()).await?;
+        Ok(turn.order)
+    }
+
+    /// Applies what Inventory or Payments says.
+    pub(super) async fn reply(
+        &self,
+        session: &mut Session<'_>,
+        reply: &Reply,
+    ) -> Result<(), HandlerError> {
+        let loaded = session.load::<Order>(&reply.order_id.to_string()).await?;
+        let answer = Answer::of(reply)?;
+        let mut turn = Turn::new(self, session, loaded, "")?;
+        let mut jobs = VecDeque::new();
+        let Answer { saga, input, trigger } = answer;
+        let mut applied = input.is_none();
+        if let Some(input) = input {
+            let id = saga.id(reply.order_id);
+            let progress = self.sagas.input(turn.session, &id, input).await?;
+            applied = progress.outcome != Outcome::Stale;
+            jobs.extend(progress.transitions.into_iter().map(|t| Job::Follow(saga, t)));
+        }
+        // The saga tells duplicates and overtaken answers apart by their request; money that was
+        // captured is never left unseen, whatever the saga makes of it.
+        if let Some(trigger) = trigger.filter(|t| applied || *t == Trigger::PaymentSucceeded) {
+            jobs.push_front(Job::Fire(trigger));
+        }
+        turn.run(jobs).await
+    }
+}
+
+#[async_trait]
+impl Hooks for Flow {
+    fn touches(&self, id: &SagaId) -> Vec<AggregateId> {
+        parse(id).map_or_else(Vec::new, |(order, _)| touches(order))
+    }
+
+    async fn apply(
+        &self,
+        session: &mut Session<'_>,
+        id: &SagaId,
+        progress: &Progress,
+    ) -> Result<(), HandlerError> {
+        let Some((order, saga)) = parse(id) else {
+            return Err(HandlerError::Refused(format!("{id} is no saga of an order")));
+        };
+        let loaded = session.load::<Order>(&order.to_string()).await?;
+        let mut turn = Turn::new(self, session, loaded, "")?;
+        let transitions = progress.transitions.iter().cloned();
+        turn.run(transitions.map(|t| Job::Follow(saga, t)).collect()).await
+    }
+}
+
+/// Which of an order's sagas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Order,
+    Refund,
+}
+
+impl Which {
+    fn id(self, order: OrderId) -> SagaId {
+        match self {
+            Self::Order => order_saga(order),
+            Self::Refund => refund_saga(order),
+        }
+    }
+}
+
+fn parse(id: &SagaId) -> Option<(OrderId, Which)> {
+    match id.as_str().strip_suffix(REFUND_SUFFIX) {
+        Some(order) => Some((order.parse().ok()?, Which::Refund)),
+        None => Some((id.as_str().parse().ok()?, Which::Order)),
+    }
+}
+
+fn subject(order: &Order) -> Subject {
+    Subject {
+        order_id: order.order_id,
+        total: order.total,
+        payment_token: order.payment_token.clone(),
+    }
+}
+
+/// What a reply means to the saga it answers and to the order.
+#[derive(Debug)]
+struct Answer {
+    saga: Which,
+    input: Option<Input>,
+    trigger: Option<Trigger>,
+}
+
+impl Answer {
+    fn of(reply: &Reply) -> Result<Self, HandlerError> {
+        if reply.request.is_empty() {
+            return Ok(Self::unasked(&reply.report));
+        }
+        let refuse = |why: &str| HandlerError::Refused(format!("{}: {why}", reply.request));
+        let request: Request = reply.request.parse().map_err(|_| refuse("is no request"))?;
+        let Some((order, saga)) = parse(&request.saga) else {
+            return Err(refuse("is no request of an order"));
+        };
+        if order != reply.order_id {
+            return Err(refuse("is a request of another order"));
+        }
+        let Some((trigger, result)) = meaning(&request, &reply.report) else {
+            return Err(refuse("is not answered by this event"));
+        };
+        let result = result.map(|()| serde_json::Value::Null);
+        let input = Input::reply(&request, result.map_err(|why| (Class::Rejected, why.into())));
+        Ok(Self { saga, input: Some(input), trigger })
+    }
+
+    /// What nobody asked for: the hold ended, or the provider reports a capture by itself.
+    fn unasked(report: &Report) -> Self {
+        let (input, trigger) = match report {
+            Report::Returned(CompensationCause::Expired | CompensationCause::Manual) => {
+                (None, Some(Trigger::ReservationExpired))
+            }
+            Report::Captured => {
+                let done = Input::completed(steps::CAPTURE, serde_json::Value::Null);
+                (Some(done), Some(Trigger::PaymentSucceeded))
+            }
+            _ => (None, None),
+        };
+        Self { saga: Which::Order, input, trigger }
+    }
+}
+
+/// Returns what a report means as an answer to a request, none when it cannot be one: a trigger of
+/// the order, and the step's success or final refusal.
+fn meaning(request: &Request, report: &Report) -> Option<(Option<Trigger>, Result<(), String>)> {
+    Some(match (request.step.as_ref(), request.op, report) {
+        (steps::RESERVE, Op::Action, Report::Reserved) => (Some(Trigger::StockReserved), Ok(())),
+        (steps::RESERVE, Op::Action, Report::Returned(cause)) => {
+            (Some(Trigger::Shortage), Err(format!("stock refused: {cause:?}")))
+        }
+        (steps::AUTHORIZE, Op::Action, Report::Authorized) => {
+            (Some(Trigger::PaymentAuthorized), Ok(()))
+        }
+        (steps::COMMIT, Op::Action, Report::Committed) => {
+            (Some(Trigger::ReservationCommitted), Ok(()))
+        }
+        (steps::COMMIT, Op::Action, Report::Returned(cause)) => {
+            (Some(Trigger::ReservationExpired), Err(format!("hold ended: {cause:?}")))
+        }
+        (steps::CAPTURE, Op::Action, Report::Captured) => (Some(Trigger::PaymentSucceeded), Ok(())),
+        (steps::AUTHORIZE | steps::CAPTURE, Op::Action, Report::Declined(why)) => {
+            (Some(Trigger::PaymentFailed), Err(why.clone()))
+        }
+        (steps::RESERVE, Op::Compensation, Report::Returned(_))
+        | (steps::AUTHORIZE, Op::Compensation, Report::Voided)
+        | (steps::RETURN_MONEY, Op::Action, Report::Refunded)
+        | (steps::RESTOCK, Op::Action, Report::Returned(_)) => (None, Ok(())),
+        (steps::RETURN_MONEY, Op::Action, Report::RefundRefused(why)) => (None, Err(why.clone())),
+        _ => return None,
+    })
+}
+
+/// One thing left to do in a turn.
+#[derive(Debug)]
+enum Job {
+    /// A trigger of the order.
+    Fire(Trigger),
+    /// Something that happened to one of its sagas.
+    Follow(Which, Transition),
+}
+
+/// One order being brought on.
+struct Turn<'t, 'u> {
+    flow: &'t Flow,
+    session: &'t mut Session<'u>,
+    loaded: Loaded<Order>,
+    order: Order,
+    note: &'t str,
+}
+
+impl<'t, 'u> Turn<'t, 'u> {
+    fn new(
+        flow: &'t Flow,
+        session: &'t mut Session<'u>,
+        loaded: Loaded<Order>,
+        note: &'t str,
+    ) -> Result<Self, HandlerError> {
+        let Some(order) = loaded.state.clone() else {
+            return Err(HandlerError::Refused(format!("there is no {}", loaded.id)));
+        };
+        Ok(Self { flow, session, loaded, order, note })
+    }
+
+    async fn run(&mut self, mut jobs: VecDeque<Job>) -> Result<(), HandlerError> {
+        while let Some(job) = jobs.pop_front() {
+            // What a job brings about comes before what followed it.
+            let brought = match job {
+                Job::Fire(trigger) => self.fire(trigger).await?,
+                Job::Follow(which, transition) => self.follow(which, &transition).await?,
+            };
+            brought.into_iter().rev().for_each(|job| jobs.push_front(job));
+        }
+        Ok(())
+    }
+
+    async fn fire(&mut self, trigger: Trigger) -> Result<Vec<Job>, HandlerError> {
+        let refused = |e: super::IllegalTransition| HandlerError::Refused(e.to_string());
+        let (mut next, emit, duty) = match self.order.decide(trigger).map_err(refused)? {
+            Decision::Ignore => return Ok(Vec::new()),
+            Decision::Move { next, emit, duty } => (*next, emit, duty),
+        };
+        if trigger == Trigger::Shipped {
+            next.tracking = Some(self.note.to_owned());
+        }
+        if emit.is_some() {
+            next.published = self.loaded.version.next().get();
+        }
+        self.order = next.clone();
+        self.session.save(&mut self.loaded, next, trigger.action()).await?;
+        if let Some(emit) = emit {
+            self.publish(emit).await?;
+        }
+        match duty {
+            // A saga that failed by itself goes back already.
+            Some(Duty::Compensate)
+                if matches!(trigger, Trigger::Cancel | Trigger::ReservationExpired) =>
+            {
+                self.compensate(trigger).await
+            }
+            Some(Duty::Refund) => self.refund().await,
+            Some(Duty::Compensate) | None => Ok(Vec::new()),
+        }
+    }
+
+    async fn compensate(&mut self, trigger: Trigger) -> Result<Vec<Job>, HandlerError> {
+        let id = order_saga(self.order.order_id);
+        let input = Input::Cancel { reason: trigger.action().into() };
+        let progress = self.flow.sagas.input(self.session, &id, input).await?;
+        if progress.outcome == Outcome::TooLate {
+            let why = "its saga has sent the capture, and the order does not know".to_owned();
+            return Err(TxError::Corrupt { what: self.loaded.id.to_string(), why }.into());
+        }
+        Ok(jobs(Which::Order, progress))
+    }
+
+    async fn refund(&mut self) -> Result<Vec<Job>, HandlerError> {
+        let (id, subject) = (refund_saga(self.order.order_id), subject(&self.order));
+        let progress = self.flow.sagas.start(self.session, steps::REFUND, &id, &subject).await?;
+        Ok(jobs(Which::Refund, progress))
+    }
+
+    async fn follow(
+        &mut self,
+        which: Which,
+        transition: &Transition,
+    ) -> Result<Vec<Job>, HandlerError> {
+        let fire = |trigger| Ok(vec![Job::Fire(trigger)]);
+        match (which, transition) {
+            (Which::Order, Transition::Unwinding { cause }) => match cause {
+                Cause::Deadline | Cause::Unknown(_) | Cause::Operator => fire(Trigger::Deadline),
+                // The refusal or the cancellation is a trigger of its own.
+                _ => Ok(Vec::new()),
+            },
+            (Which::Order, Transition::Sent { step, op: Op::Compensation, .. })
+                if step.as_ref() == steps::RESERVE =>
+            {
+                self.give_stock_back().await
+            }
+            (Which::Order, Transition::LateSuccess { step, .. })
+                if matches!(step.as_ref(), steps::RESERVE | steps::COMMIT) =>
+            {
+                self.give_stock_back().await
+            }
+            (Which::Order, Transition::Ended(End::Compensated)) => fire(Trigger::Compensated),
+            (Which::Refund, Transition::Ended(End::Completed)) => fire(Trigger::RefundDone),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Sends the compensation of the reservation: the order knows why, the saga's step does not.
+    async fn give_stock_back(&mut self) -> Result<Vec<Job>, HandlerError> {
+        let order_id = self.order.order_id;
+        let request = Request::new(order_saga(order_id), steps::RESERVE, Op::Compensation);
+        let command = CompensateInventory {
+            order_id,
+            cause: self.order.compensation_cause(),
+            request: request.to_string(),
+        };
+        let to = (topics::INVENTORY_COMMANDS, order_id);
+        emit(self.session, to, &self.loaded, &command).await?;
+        Ok(Vec::new())
+    }
+
+    async fn publish(&mut self, event: Emit) -> Result<(), HandlerError> {
+        let (order_id, user_id) = (self.order.order_id, self.order.user_id);
+        let reason = self.order.end_reason.unwrap_or(EndReason::Cancelled);
+        let amount = self.order.total;
+        let (loaded, to) = (&self.loaded, (topics::ORDERS, order_id));
+        match event {
+            Emit::Confirmed => {
+                let event = OrderConfirmed { order_id, user_id, total: amount };
+                emit(self.session, to, loaded, &event).await
+            }
+            Emit::CancelRequested => {
+                let reason = self.note.to_owned();
+                let event = OrderCancelRequested { order_id, user_id, reason };
+                emit(self.session, to, loaded, &event).await
+            }
+            Emit::Cancelled => {
+                let event = OrderCancelled { order_id, user_id, reason };
+                emit(self.session, to, loaded, &event).await
+            }
+            Emit::Rejected => {
+                let event = OrderRejected { order_id, user_id, reason };
+                emit(self.session, to, loaded, &event).await
+            }
+            Emit::Refunded => {
+                let event = OrderRefunded { order_id, user_id, amount };
+                emit(self.session, to, loaded, &event).await
+            }
+            Emit::Fulfilled => {
+                let tracking = self.order.tracking.clone().unwrap_or_default();
+                let event = OrderFulfilled { order_id, user_id, tracking };
+                emit(self.session, to, loaded, &event).await
+            }
+            Emit::Completed => {
+                let event = OrderCompleted { order_id, user_id };
+                emit(self.session, to, loaded, &event).await
+            }
+        }
+    }
+}
+
+fn jobs(which: Which, progress: Progress) -> Vec<Job> {
+    progress.transitions.into_iter().map(|t| Job::Follow(which, t)).collect()
+}
+
+async fn emit<M: Message>(
+    session: &mut Session<'_>,
+    (topic, order): (&str, OrderId),
+    loaded: &Loaded<Order>,
+    message: &M,
+) -> Result<(), HandlerError> {
+    let draft = Draft {
+        topic,
+        key: PartitionKey::new(order.to_string()),
+        subject: &loaded.id,
+        version: loaded.version,
+        message,
+    };
+    session.emit(draft).await?;
+    Ok(())
+}
