@@ -12,7 +12,7 @@ use crate::breaker::Rejected;
 #[non_exhaustive]
 pub enum Error<E> {
     /// The callee, or the way to it, answered with an error. Class: that of the error.
-    #[error("{0}")]
+    #[error(transparent)]
     Call(E),
     /// The try took longer than it may. Class `Unknown`: it was dropped where it stood.
     #[error("no answer within {after:?}")]
@@ -104,8 +104,7 @@ impl fmt::Display for Stop {
 }
 
 /// The failure of a whole guarded call: its last try, and what the tries before it leave open.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{error} (attempt {attempts}, {stop})")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed<E> {
     /// What the last try answered.
     pub error: Error<E>,
@@ -134,6 +133,19 @@ impl<E> Failed<E> {
     }
 }
 
+impl<E: fmt::Display> fmt::Display for Failed<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (attempt {}, {})", self.error, self.attempts, self.stop)
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for Failed<E> {
+    /// Returns what caused the last try's error, whose own message is part of this one.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
 impl<E: Classify> Classify for Failed<E> {
     /// Returns the class of the last try, except that "surely not applied" and "somebody else
     /// changed it" become `Unknown` after a try that may have been applied: the somebody may have
@@ -150,8 +162,13 @@ impl<E: Classify> Classify for Failed<E> {
 mod tests {
     use super::*;
 
-    #[derive(Debug)]
-    struct Says(Class);
+    #[derive(Debug, thiserror::Error)]
+    #[error("says {0}")]
+    struct Says(Class, #[source] fmt::Error);
+
+    fn says(class: Class) -> Error<Says> {
+        Error::Call(Says(class, fmt::Error))
+    }
 
     impl Classify for Says {
         fn class(&self) -> Class {
@@ -162,8 +179,7 @@ mod tests {
     #[test]
     fn a_doubtful_try_makes_not_applied_unknown() {
         let check = |last, in_doubt, expect| {
-            let error = Error::Call(Says(last));
-            let failed = Failed { error, attempts: 2, stop: Stop::Attempts, in_doubt };
+            let failed = Failed { error: says(last), attempts: 2, stop: Stop::Attempts, in_doubt };
             assert_eq!(failed.class(), expect, "{last} {in_doubt}");
         };
         check(Class::Transient, false, Class::Transient);
@@ -171,6 +187,15 @@ mod tests {
         check(Class::Conflict, true, Class::Unknown);
         check(Class::Rejected, true, Class::Rejected);
         check(Class::Fatal, true, Class::Fatal);
+    }
+
+    #[test]
+    fn a_message_names_the_last_error_once_and_its_cause_is_kept() {
+        let error = says(Class::Fatal);
+        let failed = Failed { error, attempts: 2, stop: Stop::Class, in_doubt: false };
+        assert_eq!(failed.to_string(), "says fatal (attempt 2, not retryable)");
+        let cause = std::error::Error::source(&failed).unwrap();
+        assert_eq!(cause.to_string(), fmt::Error.to_string());
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn through<'a>(
     })
 }
 
-/// I23: retries stay within the policy's bound.
+/// I23, BUD-1: retries stay within the policy's bound.
 #[test]
 fn three_tiers_amplify_by_the_budget_and_not_by_the_attempts() {
     let per_call = amarra_resilience::PerMille::percent(10);
@@ -94,7 +94,7 @@ proptest! {
     }
 }
 
-/// While the breaker is open nothing is sent, and what is refused pays nothing.
+/// BUD-2: while the breaker is open nothing is sent, and what is refused pays nothing.
 #[test]
 fn an_open_breaker_sends_nothing_and_costs_no_budget() {
     let (world, env) = World::env(1);

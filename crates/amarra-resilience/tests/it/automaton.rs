@@ -159,6 +159,7 @@ proptest! {
     }
 }
 
+/// BRK-6.
 #[test]
 fn a_backward_jump_cannot_lengthen_an_open_wait() {
     let (breaker, _) = breaker(exact());

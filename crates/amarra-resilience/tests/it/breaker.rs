@@ -39,6 +39,7 @@ fn the_failure_rate_opens_exactly_at_its_value() {
     check(&[FAIL, FAIL, OK, OK], State::Open);
 }
 
+/// BRK-7.
 #[test]
 fn ignored_outcomes_count_nowhere() {
     let (breaker, _) = breaker(Config { calls_min: 1, half_open_permits: 2, ..exact() });
@@ -52,6 +53,7 @@ fn ignored_outcomes_count_nowhere() {
     assert_eq!((seen.state, seen.probes_out, seen.counts.calls), (State::HalfOpen, 0, 0));
 }
 
+/// BRK-3.
 #[test]
 fn a_cancelled_call_of_the_closed_state_leaves_no_trace() {
     let (breaker, log) = breaker(exact());
@@ -116,6 +118,7 @@ fn a_permit_of_a_period_that_ended_badly_is_not_confirmed() {
     assert_eq!(waiting.begin(at(1500)), Ok(()), "closed again: the callee is believed healthy");
 }
 
+/// BRK-8.
 #[test]
 fn open_waits_double_up_to_the_maximum() {
     let (breaker, _) = breaker(exact());
@@ -167,6 +170,7 @@ fn probes_are_judged_together() {
     check(&[FAIL, FAIL], State::Open);
 }
 
+/// BRK-4.
 #[test]
 fn a_half_open_period_ends_with_what_it_learned() {
     let check = |finished: &[Outcome], out: usize, expect, cause| {
@@ -261,6 +265,7 @@ fn an_operator_decides_until_it_gives_back() {
     assert_eq!(breaker.snapshot().state, State::Open, "handing back what was not taken");
 }
 
+/// BRK-5.
 #[test]
 fn two_periods_that_ended_unseen_are_told_in_order() {
     let (breaker, log) = breaker(exact());

@@ -17,6 +17,7 @@ fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
+/// BLK-1.
 #[test]
 fn so_many_run_so_many_wait_and_one_more_is_refused() {
     let (world, env) = World::env(1);
@@ -32,6 +33,7 @@ fn so_many_run_so_many_wait_and_one_more_is_refused() {
     assert_eq!((bulkhead.in_flight(), bulkhead.waiting()), (0, 0));
 }
 
+/// BLK-2.
 #[test]
 fn those_who_wait_are_served_in_order_and_not_overtaken() {
     let (world, env) = World::env(1);
@@ -61,6 +63,7 @@ fn a_wait_ends_by_its_maximum_or_by_the_deadline() {
     check(at(30), at(30));
 }
 
+/// BLK-3.
 #[test]
 fn a_wait_that_is_dropped_frees_its_place_even_when_its_turn_had_come() {
     let (world, env) = World::env(1);

@@ -50,6 +50,7 @@ fn polled(stages: &Stages, polls: usize) -> (bool, u32) {
     (ended, sent.get())
 }
 
+/// PIP-5.
 #[test]
 fn a_call_dropped_at_any_poll_leaves_everything_free() {
     let mut polls = 0;

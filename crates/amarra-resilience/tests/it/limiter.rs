@@ -62,6 +62,7 @@ proptest! {
     }
 }
 
+/// LIM-2 and LIM-3.
 #[test]
 fn a_refusal_says_exactly_when() {
     let limiter = Limiter::new(LimiterConfig { burst: 2, ..LimiterConfig::default() }).unwrap();
@@ -73,6 +74,7 @@ fn a_refusal_says_exactly_when() {
     assert!(limiter.admit(at(10)).is_ok(), "a refused call costs nothing");
 }
 
+/// LIM-4.
 #[test]
 fn keys_do_not_share_and_the_bound_holds() {
     let config = LimiterConfig { burst: 1, keys_max: 2, ..LimiterConfig::default() };

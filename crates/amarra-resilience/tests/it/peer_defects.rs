@@ -71,7 +71,7 @@ fn p3_a_late_result_neither_closes_nor_opens_and_says_so() {
     }
 }
 
-/// Elsewhere fifty calls in a row panic and the breaker stays closed.
+/// BRK-3: elsewhere fifty calls in a row panic and the breaker stays closed.
 #[test]
 fn p4_panics_are_failures() {
     let (breaker, _) = breaker(Config { calls_min: 2, ..exact() });
@@ -156,7 +156,7 @@ fn p7_cycles_keep_nothing() {
     assert_eq!(Arc::strong_count(&log), 1, "something still holds the observer");
 }
 
-/// recloser pins a global epoch, and others hold a lock, while they run code that is not theirs.
+/// BRK-OBS-1: recloser pins a global epoch, and others hold a lock, while they run code that is not theirs.
 #[test]
 fn p8_no_foreign_code_runs_inside_of_the_breaker() {
     #[derive(Debug, Default)]
@@ -198,7 +198,7 @@ fn p9_everything_runs_on_a_virtual_clock() {
     assert!(call(Ok(())).is_ok());
 }
 
-/// tower's budget turns 0.6 into 100 %, and replays every idle second under its lock.
+/// BUD-3: tower's budget turns 0.6 into 100 %, and replays every idle second under its lock.
 #[test]
 fn p10_the_budget_is_exact_and_replays_no_idle_time() {
     let now = Monotonic::default();

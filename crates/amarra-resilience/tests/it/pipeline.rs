@@ -89,6 +89,7 @@ fn a_dead_deadline_is_refused_before_everything() {
     assert_eq!(failed(stages.call(circle, Ok(())).0).error, Error::HopsExhausted);
 }
 
+/// PIP-1.
 #[test]
 fn an_open_breaker_refuses_before_the_gates() {
     let stages = stages(once());
@@ -105,6 +106,7 @@ fn an_open_breaker_refuses_before_the_gates() {
     }
 }
 
+/// PIP-1 and PIP-2.
 #[test]
 fn a_full_bulkhead_refuses_before_the_limiter_and_the_breaker_counts_nothing() {
     let stages = stages(once());
@@ -121,6 +123,7 @@ fn a_full_bulkhead_refuses_before_the_limiter_and_the_breaker_counts_nothing() {
     }
 }
 
+/// PIP-2.
 #[test]
 fn a_rate_limit_says_when_and_the_breaker_counts_nothing() {
     let stages = stages(once());
@@ -182,6 +185,7 @@ fn a_doubtful_call_without_a_key_is_made_once() {
     assert!(result.is_err() && sent > 1);
 }
 
+/// PIP-4.
 #[test]
 fn classes_count_for_or_against_the_callee() {
     let check = |class, outcome, calls, failed| {
@@ -199,6 +203,7 @@ fn classes_count_for_or_against_the_callee() {
     check(Class::Fatal, Outcome::Ignore, 0, 0);
 }
 
+/// PIP-4.
 #[test]
 fn a_try_that_hangs_times_out_and_counts_against_the_callee() {
     let stages = stages(once());
@@ -240,7 +245,7 @@ fn the_pipeline_s_own_patience_bounds_a_patient_caller() {
     assert_eq!((failed(result).stop, sent), (Stop::Deadline, 5));
 }
 
-/// A call that waited for its place is sent only if the breaker still agrees.
+/// PIP-3: a call that waited for its place is sent only if the breaker still agrees.
 #[test]
 fn a_call_that_waited_while_the_breaker_opened_is_not_sent() {
     let stages = stages(once());

@@ -20,6 +20,7 @@ fn one_key_opens_and_the_others_do_not_notice() {
     assert_eq!(registry.get(&2, at(0)).name(), "2");
 }
 
+/// REG-1.
 #[test]
 fn idle_breakers_are_forgotten_and_held_ones_are_not() {
     let registry = registry(10);
@@ -31,6 +32,7 @@ fn idle_breakers_are_forgotten_and_held_ones_are_not() {
     assert!(Arc::ptr_eq(&held, &registry.get(&1, at(1000))));
 }
 
+/// REG-1.
 #[test]
 fn at_the_bound_the_longest_unused_gives_way_unless_it_is_open_or_held() {
     let registry = registry(3);
@@ -50,6 +52,7 @@ fn at_the_bound_the_longest_unused_gives_way_unless_it_is_open_or_held() {
     assert_eq!(registry.get(&4, at(4)).snapshot().state, State::Open);
 }
 
+/// REG-2.
 #[test]
 fn a_flood_of_keys_stays_within_the_bound() {
     let registry = registry(100);

@@ -31,6 +31,7 @@ fn run(policy: &Policy, budget: Option<&Budget>, bounds: (u64, bool), classes: &
     Run { result, started: started.into_inner() }
 }
 
+/// RTY-2.
 #[test]
 fn each_class_is_retried_or_not() {
     let check = |class, idempotent, expect: Result<u32, Stop>| {
@@ -45,6 +46,7 @@ fn each_class_is_retried_or_not() {
     check(Class::Fatal, true, Err(Stop::Class));
 }
 
+/// RTY-1.
 #[test]
 fn attempts_and_the_waits_between_them_are_bounded() {
     let policy = Policy { attempts_max: 4, ..NO_JITTER() };
@@ -55,6 +57,7 @@ fn attempts_and_the_waits_between_them_are_bounded() {
     assert_eq!(failed.into_call(), Some(Says(Class::Transient)));
 }
 
+/// RTY-3.
 #[test]
 fn no_try_is_started_that_cannot_finish() {
     let policy = Policy { attempts_max: 9, attempt_min: ms(20), ..NO_JITTER() };
@@ -98,6 +101,7 @@ fn an_earlier_doubt_outlives_a_later_certainty() {
     check([Class::Conflict, Class::Conflict], Class::Conflict);
 }
 
+/// RTY-4.
 #[test]
 fn an_empty_budget_stops_and_a_first_try_is_never_charged() {
     let config = BudgetConfig { per_second_milli: 0, tokens_max: 1, ..BudgetConfig::default() };
