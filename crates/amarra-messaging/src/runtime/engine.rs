@@ -100,11 +100,12 @@ pub enum Action {
 /// use amarra_core::Monotonic;
 /// use amarra_messaging::consumer::TopicPartition;
 /// use amarra_messaging::message::{Partition, Topic};
-/// use amarra_messaging::runtime::{Engine, Event, RuntimeConfig};
+/// use amarra_messaging::runtime::{Action, Engine, Event, RuntimeConfig};
 ///
 /// let mut engine = Engine::new(RuntimeConfig::default());
 /// let p0 = TopicPartition { topic: Topic::from("orders"), partition: Partition(0) };
-/// assert!(engine.step(Monotonic::default(), Event::Assigned(vec![p0])).is_empty());
+/// let actions = engine.step(Monotonic::default(), Event::Assigned(vec![p0.clone()]));
+/// assert_eq!(actions, [Action::Resume(p0)]);
 /// assert_eq!(engine.wake_at(), None, "nothing to do until records come");
 /// ```
 #[derive(Debug)]
@@ -140,6 +141,8 @@ impl Engine {
             Event::Assigned(partitions) => {
                 for partition in partitions {
                     let lane = Lane::new(self.next_token());
+                    // A pause of an earlier assignment may have outlived it in the consumer.
+                    actions.push(Action::Resume(partition.clone()));
                     self.lanes.insert(partition, lane);
                 }
             }

@@ -12,5 +12,8 @@
 mod relay_laws;
 mod relay_model;
 mod relay_world;
+mod runtime_laws;
+mod runtime_model;
+mod runtime_world;
 mod tape;
 mod wire;
