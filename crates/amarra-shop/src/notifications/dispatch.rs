@@ -106,16 +106,19 @@ impl Dispatch {
     /// Marks the notification as being sent and returns it, none when there is nothing to send.
     async fn begin(&self, claim: &Claim) -> Result<Option<Notification>, HandlerError> {
         let mut unit = self.store.begin().await?;
+        let stored = unit.load(&touches(claim)).await?;
         unit.verify(claim).await?;
-        let Some(cause) = self.cause_of(unit.as_mut(), claim).await? else {
+        let Some(stored) = stored.first().filter(|stored| !stored.body.is_empty()) else {
             unit.schedule(&claim.id, None).await?;
             unit.commit().await?;
             return Ok(None);
         };
+        let notification: Notification = serde_json::from_slice(&stored.body)
+            .map_err(|e| TxError::Corrupt { what: claim.id.to_string(), why: e.to_string() })?;
+        let cause = timer_cause(&notification.cause);
         let sending = {
-            let mut session =
-                Session::new(unit.as_mut(), &self.env, Notifications::SOURCE, cause.0);
-            self.start(&mut session, claim, &cause.1).await?
+            let mut session = Session::new(unit.as_mut(), &self.env, Notifications::SOURCE, cause);
+            self.start(&mut session, claim, &notification).await?
         };
         unit.commit().await?;
         Ok(sending)
@@ -125,12 +128,10 @@ impl Dispatch {
         &self,
         session: &mut Session<'_>,
         claim: &Claim,
-        order: &AggregateId,
+        notification: &Notification,
     ) -> Result<Option<Notification>, HandlerError> {
-        session.lock(&[claim.id.clone(), order.clone()]).await?;
         let mut loaded = session.load::<Notification>(&claim.id.id).await?;
-        let Some(notification) = loaded.state.clone() else { return Ok(None) };
-        let notified = session.load::<Notified>(&order.id).await?;
+        let notified = session.load::<Notified>(&notification.order_id.to_string()).await?;
         let newest = notified.state.map_or(0, |notified| notified.newest);
         match notification.begin(newest, self.config.attempts_max) {
             Begin::Nothing => {
@@ -148,20 +149,6 @@ impl Dispatch {
                 Ok(Some(*sending))
             }
         }
-    }
-
-    /// Reads what brought the notification about and which order it is of.
-    async fn cause_of(
-        &self,
-        unit: &mut dyn amarra_store::UnitOfWork,
-        claim: &Claim,
-    ) -> Result<Option<(amarra_core::Cause, AggregateId)>, HandlerError> {
-        let stored = unit.load(std::slice::from_ref(&claim.id)).await?;
-        let Some(body) = stored.first().filter(|s| !s.body.is_empty()) else { return Ok(None) };
-        let notification: Notification = serde_json::from_slice(&body.body)
-            .map_err(|e| TxError::Corrupt { what: claim.id.to_string(), why: e.to_string() })?;
-        let order = Notified::aggregate_id(&notification.order_id.to_string());
-        Ok(Some((timer_cause(&notification.cause), order)))
     }
 
     async fn send(&self, notification: &Notification) -> (Finish, Option<Duration>) {
@@ -190,12 +177,11 @@ impl Dispatch {
         (how, retry_after): (Finish, Option<Duration>),
     ) -> Result<(), HandlerError> {
         let mut unit = self.store.begin().await?;
+        unit.load(&touches(claim)).await?;
         unit.verify(claim).await?;
         {
             let cause = timer_cause(&sent.cause);
             let mut session = Session::new(unit.as_mut(), &self.env, Notifications::SOURCE, cause);
-            let order = Notified::aggregate_id(&sent.order_id.to_string());
-            session.lock(&[claim.id.clone(), order]).await?;
             let mut loaded = session.load::<Notification>(&claim.id.id).await?;
             let now = loaded.state.clone();
             let Some(next) = now.and_then(|n| n.finish(how, self.config.attempts_max)) else {
@@ -233,6 +219,13 @@ impl DueHandler for Dispatch {
         let outcome = self.send(&sending).await;
         self.finish(claim, &sending, outcome).await
     }
+}
+
+/// Names what acting on a claim changes, to be locked before the claim is verified: whoever sets the
+/// timer locks in that order too.
+fn touches(claim: &Claim) -> [AggregateId; 2] {
+    let order = claim.id.id.split(':').next().unwrap_or_default();
+    [claim.id.clone(), Notified::aggregate_id(order)]
 }
 
 /// Ends a notification's timer and starts that of the next one in its line.

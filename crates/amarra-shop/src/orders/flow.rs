@@ -128,23 +128,16 @@ impl Flow {
         reply: &Reply,
     ) -> Result<(), HandlerError> {
         let loaded = session.load::<Order>(&reply.order_id.to_string()).await?;
-        let answer = Answer::of(reply)?;
         let mut turn = Turn::new(self, session, loaded, "")?;
-        let mut jobs = VecDeque::new();
-        let Answer { saga, input, trigger } = answer;
-        let mut applied = input.is_none();
-        if let Some(input) = input {
-            let id = saga.id(reply.order_id);
-            let progress = self.sagas.input(turn.session, &id, input).await?;
-            applied = progress.outcome != Outcome::Stale;
-            jobs.extend(progress.transitions.into_iter().map(|t| Job::Follow(saga, t)));
-        }
-        // The saga tells duplicates and overtaken answers apart by their request; money that was
-        // captured is never left unseen, whatever the saga makes of it.
-        if let Some(trigger) = trigger.filter(|t| applied || *t == Trigger::PaymentSucceeded) {
-            jobs.push_front(Job::Fire(trigger));
-        }
-        turn.run(jobs).await
+        let todo = match Answer::of(reply)? {
+            Answer::Nothing => return Ok(()),
+            Answer::Trigger(trigger) => vec![Job::Fire(trigger)],
+            Answer::Input(which, input) => {
+                let id = which.id(reply.order_id);
+                jobs(which, self.sagas.input(turn.session, &id, input).await?)
+            }
+        };
+        turn.run(todo.into()).await
     }
 }
 
@@ -165,8 +158,7 @@ impl Hooks for Flow {
         };
         let loaded = session.load::<Order>(&order.to_string()).await?;
         let mut turn = Turn::new(self, session, loaded, "")?;
-        let transitions = progress.transitions.iter().cloned();
-        turn.run(transitions.map(|t| Job::Follow(saga, t)).collect()).await
+        turn.run(jobs(saga, progress.clone()).into()).await
     }
 }
 
@@ -201,12 +193,15 @@ fn subject(order: &Order) -> Subject {
     }
 }
 
-/// What a reply means to the saga it answers and to the order.
+/// What a reply is.
 #[derive(Debug)]
-struct Answer {
-    saga: Which,
-    input: Option<Input>,
-    trigger: Option<Trigger>,
+enum Answer {
+    /// The outcome of a step that one of the sagas asked for.
+    Input(Which, Input),
+    /// News that nobody asked for.
+    Trigger(Trigger),
+    /// Nothing to Orders.
+    Nothing,
 }
 
 impl Answer {
@@ -216,62 +211,66 @@ impl Answer {
         }
         let refuse = |why: &str| HandlerError::Refused(format!("{}: {why}", reply.request));
         let request: Request = reply.request.parse().map_err(|_| refuse("is no request"))?;
-        let Some((order, saga)) = parse(&request.saga) else {
+        let Some((order, which)) = parse(&request.saga) else {
             return Err(refuse("is no request of an order"));
         };
         if order != reply.order_id {
             return Err(refuse("is a request of another order"));
         }
-        let Some((trigger, result)) = meaning(&request, &reply.report) else {
+        let Some(result) = result(&request, &reply.report) else {
             return Err(refuse("is not answered by this event"));
         };
         let result = result.map(|()| serde_json::Value::Null);
         let input = Input::reply(&request, result.map_err(|why| (Class::Rejected, why.into())));
-        Ok(Self { saga, input: Some(input), trigger })
+        Ok(Self::Input(which, input))
     }
 
     /// What nobody asked for: the hold ended, or the provider reports a capture by itself.
     fn unasked(report: &Report) -> Self {
-        let (input, trigger) = match report {
+        match report {
             Report::Returned(CompensationCause::Expired | CompensationCause::Manual) => {
-                (None, Some(Trigger::ReservationExpired))
+                Self::Trigger(Trigger::ReservationExpired)
             }
             Report::Captured => {
                 let done = Input::completed(steps::CAPTURE, serde_json::Value::Null);
-                (Some(done), Some(Trigger::PaymentSucceeded))
+                Self::Input(Which::Order, done)
             }
-            _ => (None, None),
-        };
-        Self { saga: Which::Order, input, trigger }
+            _ => Self::Nothing,
+        }
     }
 }
 
-/// Returns what a report means as an answer to a request, none when it cannot be one: a trigger of
-/// the order, and the step's success or final refusal.
-fn meaning(request: &Request, report: &Report) -> Option<(Option<Trigger>, Result<(), String>)> {
+/// Returns what a report says of the step whose request it answers: success, or a final refusal; none
+/// when it cannot be an answer to it.
+fn result(request: &Request, report: &Report) -> Option<Result<(), String>> {
     Some(match (request.step.as_ref(), request.op, report) {
-        (steps::RESERVE, Op::Action, Report::Reserved) => (Some(Trigger::StockReserved), Ok(())),
-        (steps::RESERVE, Op::Action, Report::Returned(cause)) => {
-            (Some(Trigger::Shortage), Err(format!("stock refused: {cause:?}")))
-        }
-        (steps::AUTHORIZE, Op::Action, Report::Authorized) => {
-            (Some(Trigger::PaymentAuthorized), Ok(()))
-        }
-        (steps::COMMIT, Op::Action, Report::Committed) => {
-            (Some(Trigger::ReservationCommitted), Ok(()))
-        }
-        (steps::COMMIT, Op::Action, Report::Returned(cause)) => {
-            (Some(Trigger::ReservationExpired), Err(format!("hold ended: {cause:?}")))
-        }
-        (steps::CAPTURE, Op::Action, Report::Captured) => (Some(Trigger::PaymentSucceeded), Ok(())),
-        (steps::AUTHORIZE | steps::CAPTURE, Op::Action, Report::Declined(why)) => {
-            (Some(Trigger::PaymentFailed), Err(why.clone()))
-        }
-        (steps::RESERVE, Op::Compensation, Report::Returned(_))
+        (steps::RESERVE, Op::Action, Report::Reserved)
+        | (steps::RESERVE, Op::Compensation, Report::Returned(_))
+        | (steps::AUTHORIZE, Op::Action, Report::Authorized)
         | (steps::AUTHORIZE, Op::Compensation, Report::Voided)
+        | (steps::COMMIT, Op::Action, Report::Committed)
+        | (steps::CAPTURE, Op::Action, Report::Captured)
         | (steps::RETURN_MONEY, Op::Action, Report::Refunded)
-        | (steps::RESTOCK, Op::Action, Report::Returned(_)) => (None, Ok(())),
-        (steps::RETURN_MONEY, Op::Action, Report::RefundRefused(why)) => (None, Err(why.clone())),
+        | (steps::RESTOCK, Op::Action, Report::Returned(_)) => Ok(()),
+        (steps::RESERVE | steps::COMMIT, Op::Action, Report::Returned(cause)) => {
+            Err(format!("no stock: {cause:?}"))
+        }
+        (steps::AUTHORIZE | steps::CAPTURE, Op::Action, Report::Declined(why))
+        | (steps::RETURN_MONEY, Op::Action, Report::RefundRefused(why)) => Err(why.clone()),
+        _ => return None,
+    })
+}
+
+/// Returns the trigger of the order that a step's outcome is: success, or a refusal.
+fn trigger_of(step: &str, succeeded: bool) -> Option<Trigger> {
+    Some(match (step, succeeded) {
+        (steps::RESERVE, true) => Trigger::StockReserved,
+        (steps::RESERVE, false) => Trigger::Shortage,
+        (steps::AUTHORIZE, true) => Trigger::PaymentAuthorized,
+        (steps::AUTHORIZE | steps::CAPTURE, false) => Trigger::PaymentFailed,
+        (steps::COMMIT, true) => Trigger::ReservationCommitted,
+        (steps::COMMIT, false) => Trigger::ReservationExpired,
+        (steps::CAPTURE, true) => Trigger::PaymentSucceeded,
         _ => return None,
     })
 }
@@ -370,10 +369,19 @@ impl<'t, 'u> Turn<'t, 'u> {
         which: Which,
         transition: &Transition,
     ) -> Result<Vec<Job>, HandlerError> {
-        let fire = |trigger| Ok(vec![Job::Fire(trigger)]);
+        let fire = |trigger: Option<_>| Ok(trigger.into_iter().map(Job::Fire).collect());
         match (which, transition) {
+            (Which::Order, Transition::Completed { step, .. }) => fire(trigger_of(step, true)),
+            (Which::Order, Transition::Rejected { step, .. }) => fire(trigger_of(step, false)),
+            (Which::Order, Transition::LateSuccess { step, .. }) => match step.as_ref() {
+                steps::CAPTURE => fire(Some(Trigger::PaymentSucceeded)),
+                steps::RESERVE | steps::COMMIT => self.give_stock_back().await,
+                _ => Ok(Vec::new()),
+            },
             (Which::Order, Transition::Unwinding { cause }) => match cause {
-                Cause::Deadline | Cause::Unknown(_) | Cause::Operator => fire(Trigger::Deadline),
+                Cause::Deadline | Cause::Unknown(_) | Cause::Operator => {
+                    fire(Some(Trigger::Deadline))
+                }
                 // The refusal or the cancellation is a trigger of its own.
                 _ => Ok(Vec::new()),
             },
@@ -382,13 +390,8 @@ impl<'t, 'u> Turn<'t, 'u> {
             {
                 self.give_stock_back().await
             }
-            (Which::Order, Transition::LateSuccess { step, .. })
-                if matches!(step.as_ref(), steps::RESERVE | steps::COMMIT) =>
-            {
-                self.give_stock_back().await
-            }
-            (Which::Order, Transition::Ended(End::Compensated)) => fire(Trigger::Compensated),
-            (Which::Refund, Transition::Ended(End::Completed)) => fire(Trigger::RefundDone),
+            (Which::Order, Transition::Ended(End::Compensated)) => fire(Some(Trigger::Compensated)),
+            (Which::Refund, Transition::Ended(End::Completed)) => fire(Some(Trigger::RefundDone)),
             _ => Ok(Vec::new()),
         }
     }
