@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod auth;
+pub mod catalog;
 pub mod contract;
 pub mod notifications;
 pub mod orders;

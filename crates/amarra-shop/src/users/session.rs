@@ -163,7 +163,7 @@ mod tests {
             for (generation, wait) in moves {
                 now += wait;
                 let before = family.generation;
-                let generation = generation.min(before);
+                let generation = generation.clamp(1, before);
                 match family.present(generation, at(now.min(999)), GRACE) {
                     Refreshed::Rotated => prop_assert!(left.insert(generation)),
                     Refreshed::Again => {
