@@ -1,0 +1,157 @@
+//! Whose commits count, and that nothing else moves an offset.
+
+use amarra_core::{Class, Classify};
+use amarra_messaging::consumer::ConsumerError;
+use amarra_messaging::{Offset, Topic};
+
+use crate::backend::BrokerBackend;
+use crate::broker::{Member, drain, partition, publish, publish_all, share, topic};
+use crate::check::{Must, refusal};
+
+async fn filled<B: BrokerBackend>(b: &B, partitions: u32) -> Topic {
+    let topic = topic(b, "things", partitions).await;
+    let records: Vec<_> = (0..partitions)
+        .flat_map(|p| {
+            let key = crate::partition::key_for(p, partitions);
+            (0..4).map(move |n| (key.clone(), n))
+        })
+        .map(|(key, n)| publish(&topic, &key, n))
+        .collect();
+    publish_all(b, "relay", &records).await;
+    topic
+}
+
+async fn join<B: BrokerBackend>(b: &B, topic: &Topic, partitions: u32, name: &str) -> Member {
+    let mut member = Member::join(b, std::slice::from_ref(topic), "readers", name).await;
+    share(b, topic, partitions, &mut [&mut member]).await;
+    member
+}
+
+/// Asserts from where the group reads on, by a member of its own.
+async fn assert_next<B: BrokerBackend>(b: &B, topic: &Topic, partitions: u32, next: u64) {
+    let mut member = join(b, topic, partitions, "checker").await;
+    let rest = usize::try_from(4 - next).unwrap_or(0);
+    drain(b, &mut member, rest).await;
+    assert_eq!(member.offsets(0), (next..4).collect::<Vec<_>>(), "the group reads on elsewhere");
+}
+
+#[track_caller]
+fn assert_fenced(answer: Result<(), ConsumerError>, what: &str) {
+    let e = refusal(answer, what);
+    assert_eq!(e, ConsumerError::Fenced, "{what}");
+    assert_eq!(e.class(), Class::Conflict);
+}
+
+/// A member that was replaced while it worked cannot move its successor's offset.
+pub async fn con_4_a_commit_of_an_older_generation_is_refused<B: BrokerBackend>(b: B) {
+    let topic = filled(&b, 1).await;
+    let mut zombie = join(&b, &topic, 1, "zombie").await;
+    drain(&b, &mut zombie, 4).await;
+    let mut other = join(&b, &topic, 1, "other").await;
+    drain(&b, &mut other, 4).await;
+    assert_fenced(zombie.commit(&partition(&topic, 0), 4).await, "a commit of a zombie");
+    other.commit(&partition(&topic, 0), 2).await.must("commit of the owner");
+    assert_fenced(zombie.commit(&partition(&topic, 0), 4).await, "its second try");
+    drop((zombie, other));
+    assert_next(&b, &topic, 1, 2).await;
+}
+
+/// What another member holds is not ours to commit, nor is any of the same call.
+pub async fn con_4_a_commit_of_a_foreign_partition_is_refused<B: BrokerBackend>(b: B) {
+    let topic = filled(&b, 2).await;
+    let topics = [topic.clone()];
+    let mut one = Member::join(&b, &topics, "readers", "one").await;
+    let mut two = Member::join(&b, &topics, "readers", "two").await;
+    share(&b, &topic, 2, &mut [&mut one, &mut two]).await;
+    let foreign = two.assigned.first().cloned().must("the second member holds nothing");
+    let own = one.assigned.first().cloned().must("the first member holds nothing");
+    assert_fenced(one.commit(&foreign, 4).await, "a commit of a foreign partition");
+    let both = [(own.clone(), Offset(4)), (foreign, Offset(4))];
+    assert_fenced(one.consumer.commit(&both).await, "a commit of both");
+    drop((one, two));
+    assert_next(&b, &topic, 2, 0).await;
+}
+
+/// Who never was assigned anything has nothing to commit.
+pub async fn con_4_a_commit_before_any_assignment_is_refused<B: BrokerBackend>(b: B) {
+    let topic = filled(&b, 1).await;
+    let mut member = Member::join(&b, std::slice::from_ref(&topic), "readers", "early").await;
+    let answer = member.commit(&partition(&topic, 0), 3).await;
+    assert!(answer.is_err(), "a commit before any assignment was accepted");
+    drop(member);
+    assert_next(&b, &topic, 1, 0).await;
+}
+
+/// Each new member goes on where the last one committed.
+pub async fn con_5_a_committed_offset_survives_the_member<B: BrokerBackend>(b: B) {
+    let topic = filled(&b, 1).await;
+    for next in [1, 3] {
+        let mut member = join(&b, &topic, 1, &format!("member-{next}")).await;
+        drain(&b, &mut member, 1).await;
+        member.commit(&partition(&topic, 0), next).await.must("commit");
+        drop(member);
+        assert_next(&b, &topic, 1, next).await;
+    }
+}
+
+/// A commit that was answered is durable.
+pub async fn con_5_a_committed_offset_survives_a_broker_crash<B: BrokerBackend>(b: B) {
+    let topic = filled(&b, 1).await;
+    let mut member = join(&b, &topic, 1, "one").await;
+    drain(&b, &mut member, 4).await;
+    member.commit(&partition(&topic, 0), 3).await.must("commit");
+    b.crash().await;
+    drop(member);
+    assert_next(&b, &topic, 1, 3).await;
+}
+
+/// After a lost answer a commit is repeated.
+pub async fn con_5_committing_again_changes_nothing<B: BrokerBackend>(b: B) {
+    let topic = filled(&b, 1).await;
+    let mut member = join(&b, &topic, 1, "one").await;
+    drain(&b, &mut member, 4).await;
+    for _ in 0..3 {
+        member.commit(&partition(&topic, 0), 2).await.must("commit");
+    }
+    member.consumer.commit(&[]).await.must("committing nothing");
+    drop(member);
+    assert_next(&b, &topic, 1, 2).await;
+}
+
+/// Another group's offset is another offset.
+pub async fn con_5_groups_commit_for_themselves<B: BrokerBackend>(b: B) {
+    let topic = filled(&b, 1).await;
+    let mut other = Member::join(&b, std::slice::from_ref(&topic), "others", "other").await;
+    share(&b, &topic, 1, &mut [&mut other]).await;
+    drain(&b, &mut other, 4).await;
+    other.commit(&partition(&topic, 0), 4).await.must("commit");
+    assert_next(&b, &topic, 1, 0).await;
+}
+
+/// However much is read, for however long, by however many members in turn.
+pub async fn con_6_reading_commits_nothing<B: BrokerBackend>(b: B) {
+    let topic = filled(&b, 1).await;
+    for round in 0..3 {
+        let mut member = join(&b, &topic, 1, &format!("member-{round}")).await;
+        drain(&b, &mut member, 4).await;
+        assert!(!member.poll(10, b.session_timeout() / 2).await);
+        drop(member);
+    }
+    assert_next(&b, &topic, 1, 0).await;
+}
+
+/// They are this member's reading only.
+pub async fn con_6_seeking_and_pausing_commit_nothing<B: BrokerBackend>(b: B) {
+    let topic = filled(&b, 1).await;
+    let mut member = join(&b, &topic, 1, "one").await;
+    drain(&b, &mut member, 4).await;
+    member.commit(&partition(&topic, 0), 1).await.must("commit");
+    member.consumer.seek(&partition(&topic, 0), Offset(3));
+    member.poll(10, b.patience()).await;
+    member.consumer.pause(&partition(&topic, 0));
+    member.poll(10, b.patience()).await;
+    member.consumer.resume(&partition(&topic, 0));
+    member.poll(10, b.patience()).await;
+    drop(member);
+    assert_next(&b, &topic, 1, 1).await;
+}

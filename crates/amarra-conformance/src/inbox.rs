@@ -1,0 +1,209 @@
+//! The laws of `Inbox`: each message once per group, decided by the transaction that applies it.
+
+use amarra_messaging::{Admit, Group, Incoming, Offset, TxError};
+use amarra_store::UnitOfWork;
+use bytes::Bytes;
+use futures_util::future::join_all;
+
+use crate::backend::{CommitLoss, StoreBackend};
+use crate::check::{
+    Must, begin, bump, commit, committed, incoming, may_repeat, thing, transact, within,
+};
+use crate::law::suite;
+
+suite! {
+    ($)
+    /// Expands to the laws of `Inbox` for one `StoreBackend`.
+    inbox_laws in inbox for StoreBackend {
+        Inbox:
+            "INB-1" inb_1_a_message_is_fresh_once_and_a_duplicate_ever_after,
+            "INB-1" inb_1_messages_of_one_partition_are_told_apart,
+            "INB-1" inb_1_a_message_published_twice_is_a_duplicate_at_its_second_offset,
+            "INB-1" inb_1_of_many_at_once_exactly_one_is_fresh_and_commits,
+            "INB-1" inb_1_an_unknown_commit_admitted_exactly_when_it_was_applied,
+            "INB-1" inb_1_an_admission_survives_a_crash,
+            "INB-2" inb_2_a_rolled_back_admission_leaves_no_trace,
+            "INB-2" inb_2_a_commit_surely_not_applied_leaves_no_trace,
+            "INB-3" inb_3_each_group_admits_for_itself,
+            "INB-4" inb_4_an_admission_in_progress_is_never_answered_duplicate,
+            "INB-4" inb_4_after_a_commit_the_one_that_waited_is_a_duplicate,
+            "INB-4" inb_4_after_a_rollback_the_one_that_waited_is_fresh;
+    }
+}
+
+fn group() -> Group {
+    Group::from("readers")
+}
+
+async fn admit_and_commit<B: StoreBackend>(b: &B, group: &Group, message: &Incoming) -> Admit {
+    transact(&b.env(), b.store("a").as_ref(), async |unit| unit.admit(group, message).await).await
+}
+
+/// Once committed, an admission is found by every later one.
+pub async fn inb_1_a_message_is_fresh_once_and_a_duplicate_ever_after<B: StoreBackend>(b: B) {
+    let message = incoming(&b.env(), "k", 0);
+    assert_eq!(admit_and_commit(&b, &group(), &message).await, Admit::Fresh);
+    for _ in 0..3 {
+        assert_eq!(admit_and_commit(&b, &group(), &message).await, Admit::Duplicate);
+    }
+}
+
+/// A neighbour in the partition is another message, whatever order they come in.
+pub async fn inb_1_messages_of_one_partition_are_told_apart<B: StoreBackend>(b: B) {
+    let messages: Vec<_> = (0..4).map(|offset| incoming(&b.env(), "k", offset)).collect();
+    let answers = transact(&b.env(), b.store("a").as_ref(), async |unit| {
+        let mut answers = Vec::new();
+        for message in &messages {
+            answers.push(unit.admit(&group(), message).await?);
+        }
+        Ok(answers)
+    })
+    .await;
+    assert_eq!(answers, [Admit::Fresh; 4]);
+    for message in messages.iter().rev() {
+        assert_eq!(admit_and_commit(&b, &group(), message).await, Admit::Duplicate);
+    }
+}
+
+/// A relay that published again after a lost answer put the message at a second offset.
+pub async fn inb_1_a_message_published_twice_is_a_duplicate_at_its_second_offset<
+    B: StoreBackend,
+>(
+    b: B,
+) {
+    let first = incoming(&b.env(), "k", 0);
+    let again = Incoming { offset: Offset(1), ..first.clone() };
+    assert_eq!(admit_and_commit(&b, &group(), &first).await, Admit::Fresh);
+    assert_eq!(admit_and_commit(&b, &group(), &again).await, Admit::Duplicate);
+}
+
+/// Eight consumers apply one message at once; its effect happens once.
+pub async fn inb_1_of_many_at_once_exactly_one_is_fresh_and_commits<B: StoreBackend>(b: B) {
+    let env = b.env();
+    let message = incoming(&env, "k", 0);
+    let answers = join_all((0..8).map(|n| {
+        let (b, env, message) = (&b, &env, &message);
+        async move {
+            let store = b.store(&format!("consumer-{n}"));
+            transact(env, store.as_ref(), async |unit| {
+                let admitted = unit.admit(&group(), message).await?;
+                if admitted == Admit::Fresh {
+                    bump(unit, &thing("k"), "applied").await?;
+                }
+                Ok(admitted)
+            })
+            .await
+        }
+    }))
+    .await;
+    let fresh = answers.iter().filter(|&&answer| answer == Admit::Fresh).count();
+    assert_eq!(fresh, 1, "{fresh} transactions applied one message");
+    assert_eq!(committed(&b, &thing("k")).await.0.get(), 1);
+}
+
+/// Running the transaction again after an unknown commit applies the message exactly once.
+pub async fn inb_1_an_unknown_commit_admitted_exactly_when_it_was_applied<B: StoreBackend>(b: B) {
+    let losses = [(CommitLoss::Request, Admit::Fresh), (CommitLoss::Answer, Admit::Duplicate)];
+    for (offset, (loss, second)) in (0..).zip(losses) {
+        let message = incoming(&b.env(), "k", offset);
+        let mut unit = begin(b.store("a").as_ref()).await;
+        assert_eq!(unit.admit(&group(), &message).await, Ok(Admit::Fresh));
+        b.lose_commit("a", loss).await;
+        assert_eq!(unit.commit().await, Err(TxError::OutcomeUnknown));
+        assert_eq!(admit_and_commit(&b, &group(), &message).await, second, "after {loss:?}");
+    }
+}
+
+/// A committed admission is durable.
+pub async fn inb_1_an_admission_survives_a_crash<B: StoreBackend>(b: B) {
+    let message = incoming(&b.env(), "k", 0);
+    admit_and_commit(&b, &group(), &message).await;
+    b.crash().await;
+    assert_eq!(admit_and_commit(&b, &group(), &message).await, Admit::Duplicate);
+}
+
+/// A dropped unit has admitted nothing.
+pub async fn inb_2_a_rolled_back_admission_leaves_no_trace<B: StoreBackend>(b: B) {
+    let message = incoming(&b.env(), "k", 0);
+    for _ in 0..2 {
+        let mut unit = begin(b.store("a").as_ref()).await;
+        assert_eq!(unit.admit(&group(), &message).await, Ok(Admit::Fresh));
+        drop(unit);
+    }
+    assert_eq!(admit_and_commit(&b, &group(), &message).await, Admit::Fresh);
+}
+
+/// Nor has a unit whose connection broke before its commit was sent.
+pub async fn inb_2_a_commit_surely_not_applied_leaves_no_trace<B: StoreBackend>(b: B) {
+    let message = incoming(&b.env(), "k", 0);
+    let mut unit = begin(b.store("a").as_ref()).await;
+    unit.admit(&group(), &message).await.must("admit");
+    b.lose_commit("a", CommitLoss::BeforeSend).await;
+    assert!(unit.commit().await.is_err_and(|e| may_repeat(&e)));
+    assert_eq!(admit_and_commit(&b, &group(), &message).await, Admit::Fresh);
+}
+
+/// Two groups apply the same message once each.
+pub async fn inb_3_each_group_admits_for_itself<B: StoreBackend>(b: B) {
+    let message = incoming(&b.env(), "k", 0);
+    for name in ["readers", "others"] {
+        assert_eq!(admit_and_commit(&b, &Group::from(name), &message).await, Admit::Fresh);
+        assert_eq!(admit_and_commit(&b, &Group::from(name), &message).await, Admit::Duplicate);
+    }
+    let answers = transact(&b.env(), b.store("a").as_ref(), async |unit| {
+        let message = incoming(&b.env(), "k", 1);
+        Ok([
+            unit.admit(&Group::from("readers"), &message).await?,
+            unit.admit(&Group::from("others"), &message).await?,
+        ])
+    })
+    .await;
+    assert_eq!(answers, [Admit::Fresh; 2]);
+}
+
+/// Whether the other will commit is not known yet: to skip the message now could lose it.
+pub async fn inb_4_an_admission_in_progress_is_never_answered_duplicate<B: StoreBackend>(b: B) {
+    let message = incoming(&b.env(), "k", 0);
+    let mut first = begin(b.store("a").as_ref()).await;
+    assert_eq!(first.admit(&group(), &message).await, Ok(Admit::Fresh));
+    let (store, group) = (b.store("c"), group());
+    let second = async {
+        let mut unit = store.begin().await?;
+        unit.admit(&group, &message).await
+    };
+    match within(&b, Box::pin(second).as_mut()).await {
+        None => {}
+        Some(Err(e)) => assert!(may_repeat(&e), "an admission in progress answered {e}"),
+        Some(Ok(answer)) => assert_eq!(answer, Admit::Fresh, "while the first was in progress"),
+    }
+    drop(first);
+    assert_eq!(admit_and_commit(&b, &group, &message).await, Admit::Fresh);
+}
+
+/// The second's answer, or that of its repetition, once the first committed.
+pub async fn inb_4_after_a_commit_the_one_that_waited_is_a_duplicate<B: StoreBackend>(b: B) {
+    assert_eq!(answer_after(&b, async |unit| commit(unit).await).await, Admit::Duplicate);
+}
+
+/// The second's answer, or that of its repetition, once the first was dropped.
+pub async fn inb_4_after_a_rollback_the_one_that_waited_is_fresh<B: StoreBackend>(b: B) {
+    assert_eq!(answer_after(&b, async |unit| drop(unit)).await, Admit::Fresh);
+}
+
+async fn answer_after<B: StoreBackend>(b: &B, end: impl AsyncFnOnce(Box<dyn UnitOfWork>)) -> Admit {
+    let message = incoming(&b.env(), "k", 0);
+    let mut first = begin(b.store("a").as_ref()).await;
+    assert_eq!(first.admit(&group(), &message).await, Ok(Admit::Fresh));
+    let (env, store) = (b.env(), b.store("c"));
+    let mut second = Box::pin(transact(&env, store.as_ref(), async |unit| {
+        let answer = unit.admit(&group(), &message).await?;
+        let mark = Bytes::from_static(b"second");
+        let (version, _) = crate::check::load(unit, &thing("mark")).await?;
+        unit.save(&thing("mark"), version, mark).await?;
+        Ok(answer)
+    }));
+    let early = within(b, second.as_mut()).await;
+    assert_eq!(early, None, "the second committed while the first was in progress");
+    end(first).await;
+    second.await
+}
