@@ -9,11 +9,14 @@
     reason = "tests fail by panicking"
 )]
 
+mod relay_driver;
 mod relay_laws;
 mod relay_model;
 mod relay_world;
+mod runtime_driver;
 mod runtime_laws;
 mod runtime_model;
 mod runtime_world;
 mod tape;
+mod virtual_time;
 mod wire;

@@ -241,8 +241,11 @@ fn a_released_row_that_is_refused_again_is_not_settled() {
     assert_eq!(places(&rows), [(1, 1)]);
 }
 
+/// Makes the bad answer to a call.
+type Answer = fn(LogError) -> Event;
+
 /// Every kind of call, with the engine that waits for its answer.
-fn waiting() -> Vec<(Engine, fn(LogError) -> Event)> {
+fn waiting() -> Vec<(Engine, Answer)> {
     let keys = || BTreeSet::from([PartitionKey::new("a")]);
     let opened = || {
         let config = RelayConfig::default();
