@@ -80,7 +80,7 @@ impl ParkingLot for MemoryUnit {
         // another order than they were drawn in.
         let (topic, key) = (delivery.topic.clone(), delivery.key());
         self.lock(LockKey::Parking(group.clone(), topic, key)).await?;
-        let at = self.shared.env.now();
+        let at = self.now;
         self.attempt(|state, writes| {
             let ticket = state.next_ticket;
             state.next_ticket = ticket.saturating_add(1);

@@ -31,7 +31,7 @@ pub(super) struct MemoryUnit {
     client: ClientId,
     pub(super) id: UnitId,
     wakeup: Arc<Notify>,
-    now: Timestamp,
+    pub(super) now: Timestamp,
     pub(super) writes: WriteSet,
 }
 

@@ -1,0 +1,20 @@
+//! Tests of the simulated servers from outside: what no port's law can ask of a real one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::missing_docs_in_private_items,
+    missing_docs,
+    reason = "tests fail by panicking"
+)]
+
+mod commit;
+mod groups;
+mod locking;
+mod observing;
+mod outbox;
+mod publishing;
+mod reference;
+mod world;
