@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod catalog;
 pub mod contract;
+pub mod gateway;
 pub mod notifications;
 pub mod orders;
 pub mod inventory;
