@@ -1,0 +1,1 @@
+//! Relay, runtime and processor together on the in-memory servers, with faults.
