@@ -46,7 +46,8 @@ impl MemoryUnit {
         Self { shared, client, id, wakeup, now, writes: WriteSet::default() }
     }
 
-    /// Starts one call: the hook may delay it, fail it or end the unit.
+    /// Starts one call: the hook may delay it, or fail it and the unit with it. Whether the unit is
+    /// still open is checked where the call touches the state.
     pub(super) async fn arrive(&self, operation: Operation<'_>) -> Result<Verdict, TxError> {
         let verdict = self.shared.arrive(&self.client, operation).await;
         let failed = match verdict.effect {
@@ -56,7 +57,7 @@ impl MemoryUnit {
         };
         match failed {
             Some(error) => Err(self.roll_back(error)),
-            None => self.shared.with(|state| state.check(self.id)).map(|()| verdict),
+            None => Ok(verdict),
         }
     }
 
@@ -332,11 +333,13 @@ impl UnitOfWork for MemoryUnit {
         let verdict = self.arrive(Operation::Commit { admitted, saved }).await?;
         if verdict.effect == Effect::LoseRequest {
             // The caller cannot tell this from a lost answer.
+            self.shared.with(|state| state.check(self.id))?;
             self.roll_back(lost("the commit was lost on its way"));
             return Err(TxError::OutcomeUnknown);
         }
         let (now, writes) = (self.now, std::mem::take(&mut self.writes));
         if writes.is_empty() {
+            self.shared.with(|state| state.check(self.id))?;
             self.roll_back(lost("the unit has ended"));
             return self.commit_answer(verdict).await;
         }

@@ -11,6 +11,7 @@
 )]
 
 mod commit;
+mod conformance;
 mod groups;
 mod locking;
 mod observing;
