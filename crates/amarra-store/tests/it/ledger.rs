@@ -52,6 +52,16 @@ pub(crate) struct Ledger {
     pub(crate) healed: AtomicBool,
 }
 
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self {
+            group: Group::from("ledger"),
+            topics: vec![Topic::from("orders")],
+            healed: AtomicBool::new(false),
+        }
+    }
+}
+
 #[async_trait]
 impl Handler for Ledger {
     fn group(&self) -> &Group {
@@ -139,11 +149,7 @@ impl World {
         let hooks = Hooks::default().with_faults(Arc::clone(&script) as Arc<_>);
         let config = DatabaseConfig { flush_latency, ..DatabaseConfig::default() };
         let database = MemoryDatabase::new("ledger", config, time.environment(), hooks).unwrap();
-        let ledger = Arc::new(Ledger {
-            group: Group::from("ledger"),
-            topics: vec![Topic::from("orders")],
-            healed: AtomicBool::new(false),
-        });
+        let ledger = Arc::new(Ledger::new());
         Self { time, script, database, ledger }
     }
 
