@@ -97,7 +97,7 @@ pub trait Hooks: Send + Sync + fmt::Debug {
 
 /// How a worker appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorkerConfig {
+pub struct AppendConfig {
     /// Runs of one unit of work before its error is returned, at least 1. A local call's outcome is
     /// lost, and the step tried again after its timeout, when none of them succeeds.
     pub append_attempts_max: u32,
@@ -105,14 +105,14 @@ pub struct WorkerConfig {
     pub append_backoff: Duration,
 }
 
-impl Default for WorkerConfig {
+impl Default for AppendConfig {
     /// Five runs, 20 ms apart.
     fn default() -> Self {
         Self { append_attempts_max: 5, append_backoff: Duration::from_millis(20) }
     }
 }
 
-impl WorkerConfig {
+impl AppendConfig {
     /// Checks the ranges.
     ///
     /// # Errors
@@ -140,7 +140,7 @@ pub struct SagaWorker {
     env: Environment,
     source: Arc<str>,
     sagas: Arc<Sagas>,
-    config: WorkerConfig,
+    config: AppendConfig,
     hooks: Option<Arc<dyn Hooks>>,
     locals: BTreeMap<(Arc<str>, Arc<str>), Arc<dyn LocalStep>>,
 }
@@ -162,7 +162,7 @@ impl SagaWorker {
             env,
             source: source.into(),
             sagas,
-            config: WorkerConfig::default(),
+            config: AppendConfig::default(),
             hooks: None,
             locals: BTreeMap::new(),
         }
@@ -171,8 +171,8 @@ impl SagaWorker {
     /// Sets how it appends.
     ///
     /// # Errors
-    /// See [`WorkerConfig::validate`].
-    pub fn configure(mut self, config: WorkerConfig) -> Result<Self, &'static str> {
+    /// See [`AppendConfig::validate`].
+    pub fn configure(mut self, config: AppendConfig) -> Result<Self, &'static str> {
         config.validate()?;
         self.config = config;
         Ok(self)
@@ -235,8 +235,10 @@ impl SagaWorker {
             progress
                 .push(saga.inputs(&mut session, vec![Input::TimerFired], By::DriverBusy).await?);
             let calls = self.prepare(&saga);
-            let started =
-                |call: &Prepared| Input::LocalStarted { step: Arc::clone(&call.call.request.step) };
+            let started = |call: &Prepared| {
+                let Request { step, op, .. } = call.call.request.clone();
+                Input::LocalStarted { step, op }
+            };
             let begin: Vec<Input> = calls.iter().map(started).collect();
             let by = if calls.is_empty() { By::Driver } else { By::DriverBusy };
             progress.push(saga.inputs(&mut session, begin, by).await?);

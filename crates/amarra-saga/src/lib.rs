@@ -16,7 +16,7 @@ pub use definition::{
     Builder, Compensatable, Definition, DefinitionError, Edges, Effect, Fingerprint, Node,
     Retriable, Saga, StepError,
 };
-pub use driver::{Hooks, LocalCall, LocalError, LocalStep, SagaWorker, WorkerConfig};
+pub use driver::{AppendConfig, Hooks, LocalCall, LocalError, LocalStep, SagaWorker};
 pub use engine::{Cause, End, Illegal, Input, Outcome, Resolution, State, Status, Verb};
 pub use error::SagaError;
 pub use instance::{Instance, SagaLog};

@@ -204,7 +204,7 @@ impl Backoff {
     pub fn delay(&self, request: &Request, attempt: u32) -> Duration {
         let doubled = 1u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
         let longest = self.first.saturating_mul(doubled.max(1)).min(self.max);
-        let half = longest / 2;
+        let half = longest.checked_div(2).unwrap_or_default();
         let micros = u64::try_from(half.as_micros()).unwrap_or(u64::MAX);
         let hash = blake3::hash(format!("{request}#{attempt}").as_bytes());
         let mut word = [0; 8];

@@ -110,10 +110,9 @@ impl Turn<'_> {
         let Some(spec) = self.spec(at) else { return };
         let Some(step) = self.state.step(at) else { return };
         let local = matches!(step.stage, Stage::Active(_, Work::Local(_)));
-        // "Not applied" about a command may be the duplicate of an earlier attempt's reply, while
-        // this attempt is being applied: only the first attempt's can be believed.
-        let believed = local || step.attempt <= 1;
-        let unsure = !(believed && matches!(class, Class::Transient | Class::Conflict));
+        // "Not applied" about a command speaks of one delivery of it: another may be applied yet. Only
+        // a local call is made once.
+        let unsure = !(local && matches!(class, Class::Transient | Class::Conflict));
         let ever_unsure = step.unsure || unsure;
         let attempt = step.attempt;
         if spec.kind != Kind::Compensatable {

@@ -26,9 +26,12 @@ pub enum Input {
         /// Its output.
         out: Arc<Value>,
     },
-    /// A step's action failed. `Rejected` had surely no effect and is never retried; `Transient` and
-    /// `Conflict` had none and are; `Unknown` may have had one; `Fatal` counts as unknown and is not
-    /// retried.
+    /// A step's action failed.
+    ///
+    /// `Rejected` is final: the participant recorded the refusal, had no effect, and will answer the
+    /// same to every delivery of the request; it is never retried, and never undone. Everything else is
+    /// retried by the policy: of a local call `Transient` and `Conflict` mean that it had no effect, of a
+    /// command nothing does, since another delivery of it may be applied yet. `Fatal` is not retried.
     StepFailed {
         /// The step.
         step: Arc<str>,

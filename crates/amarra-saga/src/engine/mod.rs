@@ -18,7 +18,9 @@ use crate::request::{Op, Request, SagaId};
 pub use event::{Cause, End, Event, Resolution, Verb};
 pub use input::{Decision, Illegal, Input, Outcome};
 pub use query::{Call, input_of, local_in_flight, next_due, queued, request_of};
-pub use state::{Intervention, Phase, Stage, State, Status, StepState, Work, apply};
+pub use state::{
+    INTERVENTIONS_MAX, Intervention, Phase, Stage, State, Status, StepState, Work, apply,
+};
 
 /// Decides what an input brings about and folds it into the state.
 ///

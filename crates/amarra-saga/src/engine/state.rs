@@ -10,8 +10,11 @@ use super::event::{Cause, End, Event, Verb};
 use crate::definition::StepIndex;
 use crate::request::{Op, SagaId};
 
+/// At most this many interventions are kept in a state.
+pub const INTERVENTIONS_MAX: usize = 256;
+
 /// Where a saga stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// It was never started.
@@ -26,7 +29,7 @@ pub enum Phase {
 }
 
 /// Where a step stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// It was not asked for, or was taken back before it can have had an effect.
@@ -45,7 +48,7 @@ pub enum Stage {
 }
 
 /// How an operation goes on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Work {
     /// A reply is awaited until then.
@@ -61,7 +64,7 @@ pub enum Work {
 }
 
 /// One step's state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 pub struct StepState {
     /// Where it stands.
     pub stage: Stage,
@@ -77,7 +80,7 @@ pub struct StepState {
 }
 
 /// What an operator did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Intervention {
     /// Who.
     pub by: Actor,
@@ -90,7 +93,7 @@ pub struct Intervention {
 }
 
 /// What a saga looks like from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// It was never started.
@@ -121,7 +124,7 @@ impl Status {
 ///
 /// Invariant: `completed` and `unsettled` count the steps in those stages, so that the end of a saga
 /// is seen without looking at every step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 pub struct State {
     id: Option<SagaId>,
     phase: Phase,
@@ -178,7 +181,8 @@ impl State {
         self.steps.get(at.get())
     }
 
-    /// Returns what operators did, oldest first.
+    /// Returns what operators did, oldest first; the newest [`INTERVENTIONS_MAX`]. The store's audit chain
+    /// has them all.
     #[must_use]
     pub fn interventions(&self) -> &[Intervention] {
         &self.interventions
@@ -295,12 +299,13 @@ pub fn apply(state: &mut State, event: &Event) {
         Event::Undone { s } => state.set(*s, Stage::Undone),
         Event::Parked { s, why } => state.work(*s, Work::Parked(Arc::clone(why))),
         Event::Late { s, .. } => state.edit(*s, |step| step.late = true),
-        Event::Operator { by, reason, verb, at } => state.interventions.push(Intervention {
-            by: by.clone(),
-            reason: Arc::clone(reason),
-            verb: verb.clone(),
-            at: *at,
-        }),
+        Event::Operator { by, reason, verb, at } => {
+            let (by, reason) = (by.clone(), Arc::clone(reason));
+            state.interventions.push(Intervention { by, reason, verb: verb.clone(), at: *at });
+            if state.interventions.len() > INTERVENTIONS_MAX {
+                state.interventions.remove(0);
+            }
+        }
         Event::Ended { end } => state.phase = Phase::Ended(*end),
     }
 }
