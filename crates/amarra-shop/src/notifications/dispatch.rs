@@ -202,7 +202,7 @@ impl Dispatch {
     fn backoff(&self, attempts: u32) -> Duration {
         let doubled = 1u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX).max(1);
         let longest = self.config.backoff_first.saturating_mul(doubled);
-        let half = longest.min(self.config.backoff_max) / 2;
+        let half = longest.min(self.config.backoff_max).checked_div(2).unwrap_or_default();
         let micros = u64::try_from(half.as_micros()).unwrap_or(u64::MAX);
         half.saturating_add(Duration::from_micros(self.env.entropy.below(micros)))
     }

@@ -378,13 +378,13 @@ impl<'t, 'u> Turn<'t, 'u> {
                 steps::RESERVE | steps::COMMIT => self.give_stock_back().await,
                 _ => Ok(Vec::new()),
             },
-            (Which::Order, Transition::Unwinding { cause }) => match cause {
-                Cause::Deadline | Cause::Unknown(_) | Cause::Operator => {
-                    fire(Some(Trigger::Deadline))
-                }
-                // The refusal or the cancellation is a trigger of its own.
-                _ => Ok(Vec::new()),
-            },
+            // A refusal or a cancellation is a trigger of its own.
+            (
+                Which::Order,
+                Transition::Unwinding {
+                    cause: Cause::Deadline | Cause::Unknown(_) | Cause::Operator,
+                },
+            ) => fire(Some(Trigger::Deadline)),
             (Which::Order, Transition::Sent { step, op: Op::Compensation, .. })
                 if step.as_ref() == steps::RESERVE =>
             {
