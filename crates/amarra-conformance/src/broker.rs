@@ -114,8 +114,7 @@ impl Member {
                 }
             }
             Ok(Polled::Idle) => return false,
-            // The group moved on, or the broker is away: the next poll tells.
-            Err(ConsumerError::Fenced) => self.assigned.clear(),
+            // The broker is away: the next poll tells.
             Err(_) => return false,
         }
         true

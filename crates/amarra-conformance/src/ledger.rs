@@ -6,12 +6,12 @@ use amarra_core::{AggregateId, Environment, EventId, PartitionKey};
 use amarra_messaging::message::Delivery;
 use amarra_messaging::{Group, Incoming, Offset, Partition, Topic, wire};
 use amarra_store::session::Loaded;
-use amarra_store::{Aggregate, Draft, Handler, HandlerError, Session};
+use amarra_store::{Aggregate, Command, Draft, Handler, HandlerError, Session};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::StoreBackend;
-use crate::check::{Must, envelope, transact};
+use crate::check::{Must, envelope, incoming, transact};
 
 /// The kind of message the ledger refuses.
 pub const POISON: &str = "Poison";
@@ -80,22 +80,51 @@ impl Handler for Ledger {
             NOTED => {}
             _ => return Ok(()),
         }
-        let key = message.envelope.partition_key.as_str();
-        let mut notes: Loaded<Notes> = session.load(key).await?;
-        let mut next = notes.state.take().unwrap_or_default();
-        next.events.push(message.envelope.id);
-        let count = u64::try_from(next.events.len()).unwrap_or(u64::MAX);
-        let version = session.save(&mut notes, next, "note").await?;
-        let draft = Draft {
-            topic: "notes",
-            key: PartitionKey::from(key),
-            subject: &notes.id,
-            version,
-            message: &NoteTaken { count },
-        };
-        session.emit(draft).await?;
+        take(session, message.envelope.partition_key.as_str(), message.envelope.id).await?;
         Ok(())
     }
+}
+
+/// Makes a message of `key` that the ledger notes.
+#[must_use]
+pub fn message(env: &Environment, key: &str) -> Incoming {
+    incoming(env, key, 0)
+}
+
+/// A command that notes its own run for a key: the counterpart of the handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The key.
+    pub key: Arc<str>,
+}
+
+#[async_trait]
+impl Command for Note {
+    type Output = u64;
+    type Error = HandlerError;
+
+    async fn run(&self, session: &mut Session<'_>) -> Result<u64, HandlerError> {
+        let event = session.env().new_id();
+        take(session, &self.key, event).await
+    }
+}
+
+/// Notes an event for a key and announces how many there are now.
+async fn take(session: &mut Session<'_>, key: &str, event: EventId) -> Result<u64, HandlerError> {
+    let mut notes: Loaded<Notes> = session.load(key).await?;
+    let mut next = notes.state.take().unwrap_or_default();
+    next.events.push(event);
+    let count = u64::try_from(next.events.len()).unwrap_or(u64::MAX);
+    let version = session.save(&mut notes, next, "note").await?;
+    let draft = Draft {
+        topic: "notes",
+        key: PartitionKey::from(key),
+        subject: &notes.id,
+        version,
+        message: &NoteTaken { count },
+    };
+    session.emit(draft).await?;
+    Ok(count)
 }
 
 /// Makes a delivery of partition 0 that the ledger notes, or refuses when `kind` is poison.

@@ -31,7 +31,7 @@ suite! {
             "UOW-1" uow_1_units_that_load_in_opposite_orders_do_not_deadlock,
             "UOW-1" uow_1_random_sets_never_deadlock,
             "UOW-2" uow_2_a_locked_aggregate_is_changed_by_nobody_else,
-            "UOW-2" uow_2_a_missing_aggregate_is_locked_as_well,
+            "UOW-2" uow_2_of_two_that_find_an_id_absent_one_creates_it,
             "UOW-2" uow_2_no_update_is_lost_under_contention,
             "UOW-2" uow_2_other_aggregates_are_not_locked,
             "UOW-3" uow_3_a_save_makes_the_next_version,
