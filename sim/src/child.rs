@@ -11,45 +11,45 @@ use crate::world;
 
 /// What came of one seed.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Always `seed`.
-    pub kind: String,
+    pub(crate) kind: String,
     /// The seed.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// How many orders ended how.
-    pub orders: BTreeMap<String, u64>,
+    pub(crate) orders: BTreeMap<String, u64>,
     /// How many faults took effect, by kind.
-    pub faults: BTreeMap<String, u64>,
+    pub(crate) faults: BTreeMap<String, u64>,
     /// How many events the trace has.
-    pub events: u64,
+    pub(crate) events: u64,
     /// Simulated seconds, from the start to the last check.
-    pub simulated_s: f64,
+    pub(crate) simulated_s: f64,
     /// The hash over the whole trace.
-    pub digest: String,
+    pub(crate) digest: String,
     /// Simulated seconds from the end of the faults until everything had settled.
-    pub heal_s: Option<f64>,
+    pub(crate) heal_s: Option<f64>,
     /// What was violated.
-    pub violations: Vec<Violation>,
+    pub(crate) violations: Vec<Violation>,
     /// The orders' ids in the order they were placed, for `replay --order`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub order_ids: Vec<String>,
+    pub(crate) order_ids: Vec<String>,
 }
 
 /// An invariant that did not hold.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
-pub struct Violation {
+pub(crate) struct Violation {
     /// Its name, or `process` when the process died.
-    pub invariant: String,
+    pub(crate) invariant: String,
     /// What was seen and what should have been.
-    pub detail: String,
+    pub(crate) detail: String,
     /// The events that led to it, oldest first.
     #[serde(default)]
-    pub chain: Vec<String>,
+    pub(crate) chain: Vec<String>,
 }
 
 impl Verdict {
     /// The verdict of a process that died without one.
-    pub fn died(seed: u64, why: &str) -> Self {
+    pub(crate) fn died(seed: u64, why: &str) -> Self {
         let tail: String = why.chars().rev().take(2000).collect::<Vec<_>>().iter().rev().collect();
         let violation =
             Violation { invariant: "process".to_owned(), detail: tail, chain: Vec::new() };
@@ -57,13 +57,13 @@ impl Verdict {
     }
 
     /// Writes it as a line of JSON.
-    pub fn to_line(&self) -> String {
+    pub(crate) fn to_line(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
 /// Simulates a seed, prints its trace if asked to, and its verdict as the last line.
-pub fn main(seed: u64, plan: &Plan, trace: bool) {
+pub(crate) fn main(seed: u64, plan: &Plan, trace: bool) {
     let (mut verdict, events) = simulate(seed, plan);
     if trace {
         events.iter().for_each(|e| println!("{}", e.to_line()));
@@ -73,7 +73,7 @@ pub fn main(seed: u64, plan: &Plan, trace: bool) {
 }
 
 /// Simulates a seed in a runtime of its own.
-pub fn simulate(seed: u64, plan: &Plan) -> (Verdict, Vec<Event>) {
+pub(crate) fn simulate(seed: u64, plan: &Plan) -> (Verdict, Vec<Event>) {
     let mut config = madsim::Config::default();
     config.net.send_latency = Duration::from_millis(1)..Duration::from_millis(3);
     let mut runtime = madsim::runtime::Runtime::with_seed_and_config(seed, config);
@@ -85,7 +85,7 @@ pub fn simulate(seed: u64, plan: &Plan) -> (Verdict, Vec<Event>) {
 const TIME_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Turns an order's id or its number in the workload, from 1, into its id.
-pub fn resolve_order(verdict: &Verdict, order: &str) -> String {
+pub(crate) fn resolve_order(verdict: &Verdict, order: &str) -> String {
     let number = order.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
     number.and_then(|n| verdict.order_ids.get(n)).cloned().unwrap_or_else(|| order.to_owned())
 }

@@ -138,7 +138,7 @@ enum What {
 }
 
 /// Runs the command line.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     match dispatch(Cli::parse().verb) {
         Ok(code) => code,
         Err(message) => {
@@ -241,7 +241,7 @@ fn own(name: &str, what: &str) -> (String, String) {
 }
 
 /// Returns the known name with the smallest edit distance to `name`.
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
     known.min_by_key(|candidate| edit_distance(name, candidate)).unwrap_or_default()
 }
 

@@ -17,7 +17,7 @@ use crate::scenario::NODES;
 const PORT: u16 = 8080;
 
 /// Returns a node's address; the workload's own node comes after those of the plan.
-pub fn address(node: &str) -> IpAddr {
+pub(crate) fn address(node: &str) -> IpAddr {
     let index = NODES.iter().position(|n| *n == node).unwrap_or(NODES.len());
     let host = u8::try_from(index).unwrap_or(u8::MAX - 1) + 1;
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, host))
@@ -25,14 +25,14 @@ pub fn address(node: &str) -> IpAddr {
 
 /// Opens connections to the replicas of a service in turn.
 #[derive(Debug)]
-pub struct SimConnect {
+pub(crate) struct SimConnect {
     replicas: BTreeMap<String, Vec<SocketAddr>>,
     turn: AtomicUsize,
 }
 
 impl SimConnect {
     /// Knows every node of the cluster: `orders` stands for `orders-1` and `orders-2`.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut replicas: BTreeMap<String, Vec<SocketAddr>> = BTreeMap::new();
         for node in NODES {
             let service = node.split('-').next().unwrap_or(node);
@@ -63,7 +63,7 @@ impl Connect for SimConnect {
 
 /// Starts tasks on the node it is called on.
 #[derive(Debug)]
-pub struct SimSpawn;
+pub(crate) struct SimSpawn;
 
 impl Spawn for SimSpawn {
     fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
@@ -72,7 +72,7 @@ impl Spawn for SimSpawn {
 }
 
 /// Serves a router on the node's address until the node dies.
-pub async fn serve(node: &str, router: Router) {
+pub(crate) async fn serve(node: &str, router: Router) {
     let at = SocketAddr::new(address(node), PORT);
     let Ok(listener) = TcpListener::bind(at).await else { return };
     loop {

@@ -10,13 +10,13 @@ use crate::scenario::{DATABASES, GROUPS, LINKS, NODES, Scenario};
 /// Everything that decides a run besides the seed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The scenario's name.
-    pub scenario: String,
+    pub(crate) scenario: String,
     /// How many orders the workload places.
-    pub orders: u32,
+    pub(crate) orders: u32,
     /// The faults, in no particular order.
-    pub faults: Vec<Fault>,
+    pub(crate) faults: Vec<Fault>,
 }
 
 macro_rules! faults {
@@ -27,17 +27,17 @@ macro_rules! faults {
         /// operations are hit from `at_ms` on.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(tag = "kind", deny_unknown_fields)]
-        pub enum Fault {
+        pub(crate) enum Fault {
             $($(#[doc = $what])+ #[serde(rename = $label)] $name { $($(#[$fmeta])* $field: $ty),* },)+
         }
 
         impl Fault {
             /// Name and meaning of every kind.
-            pub const KINDS: &'static [(&'static str, &'static str)] =
+            pub(crate) const KINDS: &'static [(&'static str, &'static str)] =
                 &[$(($label, concat!($($what),+))),+];
 
             /// Returns the name of its kind.
-            pub fn kind(&self) -> &'static str {
+            pub(crate) fn kind(&self) -> &'static str {
                 match self { $(Self::$name { .. } => $label,)+ }
             }
         }
@@ -92,7 +92,7 @@ faults! {
 impl Plan {
     /// Draws the plan of (`seed`, `scenario`): the seed first chooses which kinds take part, so that
     /// some runs see few kinds and those often.
-    pub fn generate(seed: u64, scenario: &Scenario, orders: u32) -> Self {
+    pub(crate) fn generate(seed: u64, scenario: &Scenario, orders: u32) -> Self {
         let draw = Draw { entropy: SeededEntropy::new(seed, "plan"), span_ms: span_ms(orders) };
         let mut faults = Vec::new();
         for &kind in scenario.kinds {
@@ -110,7 +110,7 @@ impl Plan {
     ///
     /// # Errors
     /// One line that says where and what is wrong.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let plan: Self = serde_json::from_str(text).map_err(|e| e.to_string())?;
         for fault in &plan.faults {
             plan.check(fault)?;
@@ -156,7 +156,7 @@ impl Plan {
 }
 
 /// How long the workload places orders, in milliseconds.
-pub fn span_ms(orders: u32) -> u64 {
+pub(crate) fn span_ms(orders: u32) -> u64 {
     u64::from(orders).saturating_mul(crate::workload::ARRIVAL_MEAN_MS)
 }
 

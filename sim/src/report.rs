@@ -13,10 +13,10 @@ use crate::trace::Event;
 
 /// The sums of a batch.
 #[derive(Debug, Default)]
-pub struct Totals {
+pub(crate) struct Totals {
     seeds: u64,
     /// Seeds that violated an invariant or died.
-    pub violations: u64,
+    pub(crate) violations: u64,
     orders: BTreeMap<String, u64>,
     faults: BTreeMap<String, u64>,
     seeds_with: BTreeMap<String, u64>,
@@ -29,7 +29,7 @@ pub struct Totals {
 
 impl Totals {
     /// Adds one seed's verdict.
-    pub fn add(&mut self, verdict: &Verdict) {
+    pub(crate) fn add(&mut self, verdict: &Verdict) {
         self.seeds += 1;
         self.violations += u64::from(!verdict.violations.is_empty());
         self.events += verdict.events;
@@ -49,7 +49,7 @@ impl Totals {
 
     /// Computes what depends on the whole batch.
     #[expect(clippy::float_arithmetic, reason = "a rate for a report")]
-    pub fn finish(&mut self, took: Duration, jobs: usize) {
+    pub(crate) fn finish(&mut self, took: Duration, jobs: usize) {
         self.heal_s.sort_by(f64::total_cmp);
         let seeds = u32::try_from(self.seeds).map_or(f64::MAX, f64::from);
         self.seeds_per_s = seeds / took.as_secs_f64().max(0.001);
@@ -57,7 +57,7 @@ impl Totals {
     }
 
     /// Prints the summary: a line of JSON, or a table.
-    pub fn print(&self, json: bool) {
+    pub(crate) fn print(&self, json: bool) {
         let (p50, p99) = (percentile(&self.heal_s, 50), percentile(&self.heal_s, 99));
         if json {
             println!(
@@ -98,7 +98,7 @@ fn percentile(sorted: &[f64], percent: usize) -> f64 {
 }
 
 /// Prints a seed's violations with their causal chains and how to see them again.
-pub fn violation(batch: &Batch, seed: u64, verdict: &Verdict) {
+pub(crate) fn violation(batch: &Batch, seed: u64, verdict: &Verdict) {
     for violation in &verdict.violations {
         eprintln!("VIOLATION of {} in seed {seed}: {}", violation.invariant, violation.detail);
         for line in &violation.chain {
@@ -112,7 +112,7 @@ pub fn violation(batch: &Batch, seed: u64, verdict: &Verdict) {
 }
 
 /// Runs a seed in this process and prints its trace; exit code 1 when an invariant was violated.
-pub fn replay(seed: u64, plan: &Plan, json: bool, order: Option<&str>) -> ExitCode {
+pub(crate) fn replay(seed: u64, plan: &Plan, json: bool, order: Option<&str>) -> ExitCode {
     let (verdict, events) = child::simulate(seed, plan);
     let chosen = order.map(|o| child::resolve_order(&verdict, o));
     let shown = events.iter().filter(|e| match &chosen {
@@ -157,7 +157,7 @@ pub fn replay(seed: u64, plan: &Plan, json: bool, order: Option<&str>) -> ExitCo
 }
 
 /// Returns an event's causal chain, oldest first, as lines for a person.
-pub fn causal_chain(events: &[Event], last: &str, most: usize) -> Vec<String> {
+pub(crate) fn causal_chain(events: &[Event], last: &str, most: usize) -> Vec<String> {
     let mut by_id: BTreeMap<&str, &Event> = BTreeMap::new();
     for event in events {
         if let Some(id) = event.id.as_deref() {

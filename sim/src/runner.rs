@@ -11,30 +11,30 @@ use crate::report::{self, Totals};
 
 /// Which seeds to run, and how.
 #[derive(Debug, Clone)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// The scenario's name, known to exist.
-    pub scenario: String,
+    pub(crate) scenario: String,
     /// Orders a seed.
-    pub orders: u32,
+    pub(crate) orders: u32,
     /// The first seed.
-    pub first: u64,
+    pub(crate) first: u64,
     /// How many.
-    pub seeds: u64,
+    pub(crate) seeds: u64,
     /// How many at once.
-    pub jobs: usize,
+    pub(crate) jobs: usize,
     /// Whether to print JSON Lines.
-    pub json: bool,
+    pub(crate) json: bool,
     /// Whether to stop at the first seed that fails.
-    pub fail_fast: bool,
+    pub(crate) fail_fast: bool,
     /// Stop at the first seed that violates this invariant.
-    pub until: Option<String>,
+    pub(crate) until: Option<String>,
 }
 
 /// Runs every seed of the batch; exit code 1 when an invariant was violated.
 ///
 /// # Errors
 /// When a process could not be started or died without a verdict.
-pub fn run(batch: &Batch) -> Result<ExitCode, String> {
+pub(crate) fn run(batch: &Batch) -> Result<ExitCode, String> {
     let bar = progress(batch.seeds);
     let started = Instant::now();
     let mut totals = Totals::default();
@@ -62,7 +62,7 @@ pub fn run(batch: &Batch) -> Result<ExitCode, String> {
 ///
 /// # Errors
 /// When a process could not be started or died without a verdict.
-pub fn verify(batch: &Batch) -> Result<ExitCode, String> {
+pub(crate) fn verify(batch: &Batch) -> Result<ExitCode, String> {
     let bar = progress(batch.seeds.saturating_mul(2));
     let mut first_runs: BTreeMap<u64, (String, u64)> = BTreeMap::new();
     let (mut equal, mut differing) = (0_u64, Vec::new());
@@ -138,7 +138,7 @@ fn start(batch: &Batch, seed: u64) -> Result<Child, String> {
 ///
 /// # Errors
 /// When the process could not be started.
-pub fn spawn(args: &[String]) -> Result<Child, String> {
+pub(crate) fn spawn(args: &[String]) -> Result<Child, String> {
     let program = std::env::current_exe().map_err(|e| format!("cannot find myself: {e}"))?;
     Command::new(program)
         .args(args)
@@ -153,7 +153,7 @@ pub fn spawn(args: &[String]) -> Result<Child, String> {
 ///
 /// # Errors
 /// When its output could not be read.
-pub fn finish(seed: u64, child: Child) -> Result<Verdict, String> {
+pub(crate) fn finish(seed: u64, child: Child) -> Result<Verdict, String> {
     let output =
         child.wait_with_output().map_err(|e| format!("seed {seed}: cannot read its output: {e}"))?;
     let text = String::from_utf8_lossy(&output.stdout);

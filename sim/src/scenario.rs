@@ -3,7 +3,7 @@
 use crate::plan::Fault;
 
 /// Nodes that run code of ours and can be crashed, paused, cut off and skewed.
-pub const NODES: &[&str] = &[
+pub(crate) const NODES: &[&str] = &[
     "gateway",
     "users-1",
     "catalog-1",
@@ -18,7 +18,7 @@ pub const NODES: &[&str] = &[
 ];
 
 /// Pairs that talk to each other; a partition of others would do nothing.
-pub const LINKS: &[(&str, &str)] = &[
+pub(crate) const LINKS: &[(&str, &str)] = &[
     ("gateway", "users-1"),
     ("gateway", "catalog-1"),
     ("gateway", "orders-1"),
@@ -45,26 +45,26 @@ pub const LINKS: &[(&str, &str)] = &[
 ];
 
 /// Databases, one a service.
-pub const DATABASES: &[&str] =
+pub(crate) const DATABASES: &[&str] =
     &["users", "catalog", "orders", "inventory", "payments", "notifications"];
 
 /// Consumer groups.
-pub const GROUPS: &[&str] =
+pub(crate) const GROUPS: &[&str] =
     &["orders", "orders-view", "inventory", "payments", "notifications", "catalog-view"];
 
 /// A mix of faults under a name.
 #[derive(Debug)]
-pub struct Scenario {
+pub(crate) struct Scenario {
     /// The name.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What it is for.
-    pub what: &'static str,
+    pub(crate) what: &'static str,
     /// The kinds that may take part.
-    pub kinds: &'static [&'static str],
+    pub(crate) kinds: &'static [&'static str],
     /// How likely each kind takes part in a run, in percent.
-    pub kind_percent: u64,
+    pub(crate) kind_percent: u64,
     /// At most how many faults of a kind.
-    pub per_kind_max: u32,
+    pub(crate) per_kind_max: u32,
 }
 
 const EVERY_KIND: &[&str] = &{
@@ -81,7 +81,7 @@ const EVERY_KIND: &[&str] = &{
 };
 
 /// Every scenario; the first is the default.
-pub const ALL: &[Scenario] = &[
+pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "shop",
         what: "the whole shop under a random mix of every fault",
@@ -156,7 +156,7 @@ pub const ALL: &[Scenario] = &[
 ///
 /// # Errors
 /// One line that names the nearest scenario.
-pub fn find(name: &str) -> Result<&'static Scenario, String> {
+pub(crate) fn find(name: &str) -> Result<&'static Scenario, String> {
     ALL.iter().find(|s| s.name == name).ok_or_else(|| {
         format!(
             "no scenario is called {name:?}; did you mean {:?}? `cargo sim list scenarios` has all",

@@ -16,7 +16,7 @@ const RUNS_MAX: u32 = 400;
 ///
 /// # Errors
 /// When the seed does not fail, or a file or process cannot be had.
-pub fn shrink(
+pub(crate) fn shrink(
     seed: u64,
     plan: Plan,
     out: Option<&Path>,

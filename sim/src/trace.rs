@@ -7,28 +7,28 @@ use serde_json::json;
 
 /// One thing that happened.
 #[derive(Debug, Clone, Default)]
-pub struct Event {
+pub(crate) struct Event {
     /// Microseconds of simulated time.
-    pub at_us: u64,
+    pub(crate) at_us: u64,
     /// On which node, or in which database.
-    pub node: Arc<str>,
+    pub(crate) node: Arc<str>,
     /// What: a message's type, a state change, a fault.
-    pub what: Arc<str>,
+    pub(crate) what: Arc<str>,
     /// The message's id, when it is a message.
-    pub id: Option<Arc<str>>,
+    pub(crate) id: Option<Arc<str>>,
     /// The id of what caused it.
-    pub causation: Option<Arc<str>>,
+    pub(crate) causation: Option<Arc<str>>,
     /// The aggregate or thing it is about.
-    pub subject: Arc<str>,
+    pub(crate) subject: Arc<str>,
     /// The order it belongs to, when it belongs to one.
-    pub order: Option<Arc<str>>,
+    pub(crate) order: Option<Arc<str>>,
     /// How it was seen: `emitted`, `published`, `delivered`, `saved`, `fault`, `request`.
-    pub seen: &'static str,
+    pub(crate) seen: &'static str,
 }
 
 impl Event {
     /// Writes it as a line of JSON.
-    pub fn to_line(&self) -> String {
+    pub(crate) fn to_line(&self) -> String {
         json!({
             "kind": "event", "at_s": seconds(self.at_us), "node": self.node, "type": self.what,
             "id": self.id, "causation": self.causation, "subject": self.subject,
@@ -38,7 +38,7 @@ impl Event {
     }
 
     /// Writes it as a line for a person.
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         let mut line = format!(
             "{:>10.6}s {:<16} {:<9} {:<22} {}",
             seconds(self.at_us),
@@ -74,7 +74,7 @@ fn seconds(us: u64) -> f64 {
 
 /// Collects events; shared by everything that sees any.
 #[derive(Debug, Default)]
-pub struct Trace {
+pub(crate) struct Trace {
     inner: Mutex<Inner>,
 }
 
@@ -86,7 +86,7 @@ struct Inner {
 
 impl Trace {
     /// Appends an event.
-    pub fn push(&self, event: Event) {
+    pub(crate) fn push(&self, event: Event) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.hasher.update(&event.at_us.to_le_bytes());
         let texts = [
@@ -105,12 +105,12 @@ impl Trace {
     }
 
     /// Returns how many events there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).events.len()
     }
 
     /// Returns the events and the hash over all of them.
-    pub fn take(&self) -> (Vec<Event>, String) {
+    pub(crate) fn take(&self) -> (Vec<Event>, String) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let digest = inner.hasher.finalize().to_hex().to_string();
         (std::mem::take(&mut inner.events), digest)

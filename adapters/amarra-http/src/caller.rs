@@ -102,6 +102,17 @@ impl Call {
         &self.body
     }
 
+    /// Returns the idempotency key, none when the caller gave none.
+    ///
+    /// # Errors
+    /// [`ApiError::BadRequest`] when it is not of the documented form.
+    pub fn idempotency_key(&self) -> Result<Option<Arc<str>>, ApiError> {
+        self.headers
+            .get("idempotency-key")
+            .map(|v| idempotency_key(v.to_str().unwrap_or_default()))
+            .transpose()
+    }
+
     /// Returns a header's text, none when it is missing or not text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {

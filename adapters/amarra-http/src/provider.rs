@@ -44,7 +44,8 @@ pub fn router(node: Arc<dyn ProviderNode>) -> Router {
         async move { answer(node.as_ref(), request).await }
     };
     Router::new()
-        .route(PATH, post(handler).fallback(respond::wrong_verb))
+        .route(PATH, post(handler))
+        .method_not_allowed_fallback(respond::wrong_verb)
         .fallback(respond::not_found)
 }
 

@@ -65,6 +65,8 @@ invariants! {
     I17 Quiescence "Read models equal the fold of the events; a reader sees its own writes."
     I18 Quiescence "Each outbox row is published; each (consumer, event) is applied exactly once."
     I19 Always "The events of one key are delivered in commit order."
+    I20 Always "No answer shows one customer's order to another."
+    I24 Always "The same idempotency key gets the same answer."
 }
 
 impl fmt::Display for InvariantId {
@@ -75,7 +77,7 @@ impl fmt::Display for InvariantId {
 
 /// A name that is no invariant's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no invariant is called {0:?}: they are I1 to I19")]
+#[error("no invariant is called {0:?}: they are I1 to I20 and I24")]
 pub struct UnknownInvariant(String);
 
 impl FromStr for InvariantId {

@@ -15,7 +15,7 @@ const GIVE_UP: Duration = Duration::from_millis(400);
 
 /// The fault hook of every server, and the count of what took effect.
 #[derive(Debug)]
-pub struct Injector {
+pub(crate) struct Injector {
     epoch: tokio::time::Instant,
     trace: Arc<Trace>,
     state: Mutex<State>,
@@ -43,7 +43,7 @@ struct OperationFault {
 
 impl Injector {
     /// Takes the operation faults of a plan; nothing happens before [`Injector::start`].
-    pub fn new(seed: u64, plan: &Plan, epoch: tokio::time::Instant, trace: Arc<Trace>) -> Self {
+    pub(crate) fn new(seed: u64, plan: &Plan, epoch: tokio::time::Instant, trace: Arc<Trace>) -> Self {
         let operations = plan.faults.iter().filter_map(operation_fault).collect();
         let state = State {
             enabled: false,
@@ -58,14 +58,14 @@ impl Injector {
     }
 
     /// Starts the faults: plan times count from now.
-    pub fn start(&self) {
+    pub(crate) fn start(&self) {
         let mut state = self.lock();
         state.enabled = true;
         state.load_start = Some(tokio::time::Instant::now());
     }
 
     /// Ends every fault for good.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let mut state = self.lock();
         state.enabled = false;
         state.blocked.clear();
@@ -73,7 +73,7 @@ impl Injector {
     }
 
     /// Blocks or frees the way from one node or server to another.
-    pub fn block(&self, from: &str, to: &str, blocked: bool) {
+    pub(crate) fn block(&self, from: &str, to: &str, blocked: bool) {
         let way = (from.to_owned(), to.to_owned());
         let mut state = self.lock();
         match (blocked, state.blocked.iter().position(|w| *w == way)) {
@@ -84,7 +84,7 @@ impl Injector {
     }
 
     /// Delays what a node sends by `mean_ms` on average, or no longer.
-    pub fn slow(&self, node: &str, mean_ms: Option<u64>) {
+    pub(crate) fn slow(&self, node: &str, mean_ms: Option<u64>) {
         let mut state = self.lock();
         match mean_ms {
             Some(mean) => drop(state.slow.insert(node.to_owned(), mean)),
@@ -93,7 +93,7 @@ impl Injector {
     }
 
     /// Counts a fault that took effect, and traces it.
-    pub fn count(&self, kind: &'static str, on: &str) {
+    pub(crate) fn count(&self, kind: &'static str, on: &str) {
         *self.lock().counts.entry(kind).or_default() += 1;
         self.trace.push(Event {
             at_us: u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX),
@@ -106,7 +106,7 @@ impl Injector {
     }
 
     /// Returns how many faults took effect, by kind.
-    pub fn counts(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
         self.lock().counts.iter().map(|(kind, n)| ((*kind).to_owned(), *n)).collect()
     }
 

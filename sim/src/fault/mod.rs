@@ -2,7 +2,7 @@
 
 mod injector;
 mod provider;
-pub mod timeline;
+pub(crate) mod timeline;
 
-pub use injector::Injector;
-pub use provider::ProviderFaults;
+pub(crate) use injector::Injector;
+pub(crate) use provider::ProviderFaults;

@@ -22,7 +22,7 @@ struct Step {
 }
 
 /// Carries out the plan's timed faults; returns when the last one has ended.
-pub async fn play(cluster: Arc<Cluster>, plan: &Plan) {
+pub(crate) async fn play(cluster: Arc<Cluster>, plan: &Plan) {
     let start = tokio::time::Instant::now();
     let mut steps: Vec<Step> = plan.faults.iter().flat_map(steps_of).collect();
     steps.sort_by_key(|s| (s.at_ms, s.begins));
@@ -38,7 +38,7 @@ pub async fn play(cluster: Arc<Cluster>, plan: &Plan) {
 }
 
 /// Ends every fault: all nodes, databases and the broker are up, all ways are free.
-pub fn heal(cluster: &Cluster) {
+pub(crate) fn heal(cluster: &Cluster) {
     cluster.injector.stop();
     cluster.provider_faults.clear();
     let handle = Handle::current();

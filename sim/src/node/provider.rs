@@ -1,0 +1,159 @@
+//! The payment provider's node: its ledger, its misbehaviour, and its webhooks.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use amarra_core::{Environment, Timestamp};
+use amarra_http::HttpClient;
+use amarra_http::provider::{ProviderNode, Refused};
+use amarra_http::services::payments::SIGNATURE;
+use amarra_shop::contract::OrderId;
+use amarra_shop::payments::WebhookKey;
+use amarra_shop::payments::provider_port::WebhookEvent;
+use amarra_shop::provider::{Config, Provider, ProviderRequest, ProviderResponse, Truth};
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::env::Skew;
+use crate::fault::{Injector, ProviderFaults};
+
+/// The provider's ledger, shared by every incarnation of its node.
+pub(crate) type Ledger = Arc<Mutex<Provider>>;
+
+/// The provider as the simulation holds it.
+#[derive(Debug)]
+pub(crate) struct ProviderHost {
+    ledger: Ledger,
+    env: Environment,
+    changed: Notify,
+}
+
+impl ProviderHost {
+    /// Starts with an empty ledger.
+    ///
+    /// # Errors
+    /// When the configuration is refused.
+    pub(crate) fn new(epoch: tokio::time::Instant) -> Result<Self, String> {
+        let provider = Provider::new(Config::default()).map_err(|e| e.to_string())?;
+        let env = crate::env::environment(epoch, Skew::default(), 0, "provider ledger");
+        Ok(Self { ledger: Arc::new(Mutex::new(provider)), env, changed: Notify::new() })
+    }
+
+    /// Returns the ledger.
+    pub(crate) fn ledger(&self) -> Ledger {
+        Arc::clone(&self.ledger)
+    }
+
+    /// Returns what really happened to the money of every order.
+    pub(crate) fn truths(&self) -> BTreeMap<OrderId, Truth> {
+        self.lock().truths(self.now())
+    }
+
+    /// Tells whether webhooks wait for delivery.
+    pub(crate) fn has_webhooks(&self) -> bool {
+        !self.lock().pending_webhooks(1).is_empty()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.env.now()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Provider> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One incarnation of the provider's node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    host: Arc<ProviderHost>,
+    faults: Arc<ProviderFaults>,
+    injector: Arc<Injector>,
+}
+
+impl Node {
+    /// Makes an incarnation.
+    pub(crate) fn new(
+        host: Arc<ProviderHost>,
+        faults: Arc<ProviderFaults>,
+        injector: Arc<Injector>,
+    ) -> Self {
+        Self { host, faults, injector }
+    }
+
+    /// Delivers webhooks until the node dies, each until it is acknowledged.
+    pub(crate) async fn deliver_webhooks(
+        &self,
+        client: &HttpClient,
+        env: &Environment,
+        key: &WebhookKey,
+    ) {
+        loop {
+            let mut batch = self.host.lock().pending_webhooks(8);
+            if batch.is_empty() {
+                let idle = Duration::from_secs(2);
+                env.timeout(idle, self.host.changed.notified()).await.ok();
+                continue;
+            }
+            let misbehaviour = self.faults.now();
+            if misbehaviour.reorder {
+                batch.reverse();
+            }
+            let mut failed = false;
+            for event in &batch {
+                let times = if misbehaviour.duplicate { 2 } else { 1 };
+                for _ in 0..times {
+                    failed |= !self.deliver(client, (env, key), event).await;
+                }
+            }
+            if failed {
+                env.sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+
+    async fn deliver(
+        &self,
+        client: &HttpClient,
+        (env, key): (&Environment, &WebhookKey),
+        event: &WebhookEvent,
+    ) -> bool {
+        let Ok(body) = serde_json::to_vec(event) else { return false };
+        let signed = key.sign(Bytes::from(body), env.now());
+        let request = http::Request::post("/v1/webhooks/provider")
+            .header(SIGNATURE, &signed.signature)
+            .header("content-type", "application/json")
+            .body(signed.body);
+        let Ok(request) = request else { return false };
+        let sent = env.timeout(Duration::from_secs(2), client.send("gateway", request)).await;
+        let taken = matches!(sent, Ok(Ok(response)) if response.status().is_success());
+        if taken {
+            self.host.lock().acknowledge(&event.event_id);
+        }
+        taken
+    }
+}
+
+#[async_trait]
+impl ProviderNode for Node {
+    async fn serve(&self, request: ProviderRequest) -> Option<Result<ProviderResponse, Refused>> {
+        let misbehaviour = self.faults.now();
+        if misbehaviour.outage {
+            return Some(Err(Refused));
+        }
+        let now = self.host.now();
+        let answer = self.host.lock().serve(&request, now);
+        self.host.changed.notify_one();
+        if !misbehaviour.delay.is_zero() {
+            tokio::time::sleep(misbehaviour.delay).await;
+        }
+        let is_query = matches!(request, ProviderRequest::Status(_));
+        if !is_query && self.faults.loses_answer() {
+            self.injector.count("provider-timeout", "provider");
+            return None;
+        }
+        Some(Ok(answer))
+    }
+}

@@ -1,0 +1,201 @@
+//! Puts each service together, with the bounds that suit a short simulation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use amarra_http::caller::Api;
+use amarra_http::provider::HttpProvider;
+use amarra_http::services;
+use amarra_http::upstream::HttpUpstream;
+use amarra_shop::gateway::{self, Gateway};
+use amarra_resilience::limiter::LimiterConfig;
+use amarra_shop::ServicePorts;
+use amarra_shop::auth::{
+    KeyConfig, Purpose, QuoteVerifier, RevocationFeed, Revocations, TokenVerifier, VerifierConfig,
+};
+use amarra_shop::catalog::{self, Catalog};
+use amarra_shop::contract::users::Secret;
+use amarra_shop::contract::topics;
+use amarra_shop::inventory::{self, Inventory};
+use amarra_shop::notifications::{self, Notifications};
+use amarra_shop::orders::{self, Orders};
+use amarra_shop::payments::{self, Payments, WebhookKey};
+use amarra_shop::users::{self, BootstrapAdmin, PasswordConfig, Users};
+use axum::Router;
+
+use super::mailbox::SimSender;
+use super::{Host, provider};
+
+/// The administrator that exists from the start.
+pub(crate) const ADMIN: (&str, &str) = ("admin@shop.test", "a long enough password");
+/// The secret that the provider and Payments share.
+const WEBHOOK_SECRET: &str = "provider and payments share this";
+/// Largest request body, in bytes.
+const REQUEST_BYTES_MAX: usize = 64 * 1024;
+
+/// Keys that sign nothing outside a simulation.
+fn keys(fill: &str) -> KeyConfig {
+    KeyConfig { active: Secret::new(fill.repeat(42) + "A"), standby: None }
+}
+
+fn token_keys() -> KeyConfig {
+    keys("A")
+}
+
+fn quote_keys() -> KeyConfig {
+    keys("B")
+}
+
+impl Host {
+    /// Makes the verifier of access tokens; the leeway covers the skew that plans ask for.
+    fn verifier(&self, revocations: Arc<Revocations>) -> Result<Arc<TokenVerifier>, String> {
+        let keys = token_keys().key_set(Purpose::AccessToken).map_err(|e| e.to_string())?;
+        let config =
+            VerifierConfig { leeway: Duration::from_secs(300), ..VerifierConfig::default() };
+        TokenVerifier::new(config, keys, Arc::clone(&self.env.clock), revocations)
+            .map(Arc::new)
+            .map_err(|e| e.to_string())
+    }
+
+    fn api<S>(&self, service: Arc<S>) -> Result<Api<S>, String> {
+        Ok(Api {
+            service,
+            verifier: self.verifier(Arc::new(Revocations::new(1000)))?,
+            env: self.env.clone(),
+            request_bytes_max: REQUEST_BYTES_MAX,
+        })
+    }
+
+    pub(super) async fn backend(&self) -> Result<Router, String> {
+        let ports = self.ports()?;
+        match self.service() {
+            "users" => self.users(ports).await,
+            "catalog" => self.catalog(ports),
+            "orders" => self.orders(ports),
+            "inventory" => self.inventory(ports),
+            "payments" => self.payments(ports),
+            "notifications" => self.notifications(ports),
+            other => Err(format!("{other} is no service")),
+        }
+    }
+
+    async fn users(&self, ports: ServicePorts) -> Result<Router, String> {
+        let mut config =
+            users::Config::new(token_keys(), Secret::new("C".repeat(42) + "A"));
+        // Argon2 at its least: the simulation tests what is done with hashes, not how strong they
+        // are.
+        config.password =
+            PasswordConfig { memory_kib: 8, passes: 1, lanes: 1, hashes_in_flight_max: 64 };
+        config.auto_verify = true;
+        config.bootstrap_admin =
+            Some(BootstrapAdmin { email: ADMIN.0.to_owned(), password: Secret::new(ADMIN.1) });
+        let users = Users::new(ports.clone(), config, None).map_err(|e| e.to_string())?;
+        self.drive(&ports, Users::SOURCE, users.handlers(), users.due_handlers())?;
+        while users.bootstrap().await.is_err() {
+            self.env.sleep(Duration::from_millis(200)).await;
+        }
+        Ok(services::users::router(&self.api(users)?))
+    }
+
+    fn catalog(&self, ports: ServicePorts) -> Result<Router, String> {
+        let catalog = Catalog::new(ports.clone(), catalog::Config::new(quote_keys()))
+            .map_err(|e| e.to_string())?;
+        self.drive(&ports, Catalog::SOURCE, catalog.handlers(), catalog.due_handlers())?;
+        Ok(services::catalog::router(&self.api(catalog)?))
+    }
+
+    fn orders(&self, ports: ServicePorts) -> Result<Router, String> {
+        let keys = quote_keys().key_set(Purpose::Quote).map_err(|e| e.to_string())?;
+        let config = orders::Config {
+            reserve_ttl: Duration::from_secs(40),
+            deadline: Duration::from_secs(30),
+            reserve_timeout: Duration::from_secs(12),
+            authorize_timeout: Duration::from_secs(12),
+            commit_timeout: Duration::from_secs(12),
+            capture_timeout: Duration::from_secs(6),
+            undo_timeout: Duration::from_secs(5),
+            backoff_max: Duration::from_secs(4),
+            open_orders_max: 50,
+            ..orders::Config::default()
+        };
+        let orders = Orders::new(ports.clone(), Arc::new(QuoteVerifier::new(keys)), config)
+            .map_err(|e| e.to_string())?;
+        self.drive(&ports, Orders::SOURCE, orders.handlers(), orders.due_handlers())?;
+        Ok(services::orders::router(&self.api(orders)?))
+    }
+
+    fn inventory(&self, ports: ServicePorts) -> Result<Router, String> {
+        let inventory = Inventory::new(ports.clone(), inventory::Config::default())
+            .map_err(|e| e.to_string())?;
+        self.drive(&ports, Inventory::SOURCE, inventory.handlers(), inventory.due_handlers())?;
+        Ok(services::inventory::router(&self.api(inventory)?))
+    }
+
+    fn payments(&self, ports: ServicePorts) -> Result<Router, String> {
+        let config = payments::Config {
+            backoff_max: Duration::from_secs(2),
+            void_recheck_after: Duration::from_secs(2),
+            ..payments::Config::new(Secret::new(WEBHOOK_SECRET))
+        };
+        let provider = Arc::new(HttpProvider::new(self.http(), "provider"));
+        let payments =
+            Payments::new(ports.clone(), provider, config).map_err(|e| e.to_string())?;
+        self.drive(&ports, Payments::SOURCE, payments.handlers(), payments.due_handlers())?;
+        Ok(services::payments::router(&self.api(payments)?))
+    }
+
+    fn notifications(&self, ports: ServicePorts) -> Result<Router, String> {
+        let config = notifications::Config {
+            backoff_first: Duration::from_millis(300),
+            backoff_max: Duration::from_secs(3),
+            attempts_max: 50,
+            ..notifications::Config::default()
+        };
+        let sender =
+            SimSender::new(Arc::clone(&self.cluster.mailbox), self.entropy("sender"));
+        let notifications = Notifications::new(ports.clone(), Arc::new(sender), config)
+            .map_err(|e| e.to_string())?;
+        self.drive(
+            &ports,
+            Notifications::SOURCE,
+            notifications.handlers(),
+            notifications.due_handlers(),
+        )?;
+        Ok(services::notifications::router(&self.api(notifications)?))
+    }
+
+    pub(super) fn provider(&self) -> Result<Router, String> {
+        let node = Arc::new(provider::Node::new(
+            Arc::clone(&self.cluster.provider),
+            Arc::clone(&self.cluster.provider_faults),
+            Arc::clone(&self.cluster.injector),
+        ));
+        let (client, env) = (self.http(), self.env.clone());
+        let webhooks = Arc::clone(&node);
+        tokio::spawn(async move {
+            let key = WebhookKey::new(&Secret::new(WEBHOOK_SECRET));
+            webhooks.deliver_webhooks(&client, &env, &key).await;
+        });
+        Ok(amarra_http::provider::router(node))
+    }
+
+    pub(super) fn gateway(&self) -> Result<Router, String> {
+        let revocations = Arc::new(Revocations::new(1000));
+        let verifier = self.verifier(Arc::clone(&revocations))?;
+        let (handle, shutdown) = amarra_messaging::Shutdown::new();
+        std::mem::forget(handle);
+        let group = amarra_messaging::Group::new(format!("revocations of {}", self.client));
+        let feed = Arc::new(RevocationFeed::new(revocations));
+        self.consume(&group, &[topics::USERS.into()], feed, shutdown)?;
+        let upstream = Arc::new(HttpUpstream::new(self.http()));
+        // One address stands for all customers of a run.
+        let config = gateway::Config {
+            address: LimiterConfig { calls: 2000, burst: 2000, ..LimiterConfig::default() },
+            credentials: LimiterConfig { calls: 100, burst: 100, ..LimiterConfig::default() },
+            ..gateway::Config::default()
+        };
+        let gateway = Gateway::new(self.env.clone(), verifier, upstream, config)
+            .map_err(|e| e.to_string())?;
+        Ok(amarra_http::gateway::router(&gateway, "customers"))
+    }
+}
