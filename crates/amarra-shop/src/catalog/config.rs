@@ -30,8 +30,10 @@ pub struct Config {
     pub page_max: usize,
     /// How many rows that are not shown (drafts, unknown stock) one page skips at most, in pages.
     pub page_scans_max: usize,
-    /// How long a reader is told to wait when the view has not seen its own write.
-    pub view_retry_after: Duration,
+    /// How long a reader waits, at most, until the view has seen its own write.
+    pub visible_wait: Duration,
+    /// How often it looks meanwhile: above zero.
+    pub visible_poll: Duration,
     /// How often a command is run again on contention.
     pub attempts: Attempts,
 }
@@ -50,7 +52,8 @@ impl Config {
             quote_qty_max: 1_000,
             page_max: 100,
             page_scans_max: 8,
-            view_retry_after: Duration::from_millis(200),
+            visible_wait: Duration::from_secs(1),
+            visible_poll: Duration::from_millis(25),
             attempts: Attempts { idempotent: true, ..Attempts::default() },
         }
     }
@@ -73,6 +76,7 @@ impl Config {
         let lines = (1..=20).contains(&self.quote_lines_max);
         check(lines, "catalog.quote_lines_max", "must be 1 to 20")?;
         check(self.quote_qty_max > 0, "catalog.quote_qty_max", "must be at least 1")?;
+        check(!self.visible_poll.is_zero(), "catalog.visible_poll", "must be above zero")?;
         check((1..=1000).contains(&self.page_max), "catalog.page_max", "must be 1 to 1000")?;
         check(self.page_scans_max > 0, "catalog.page_scans_max", "must be at least 1")
     }

@@ -140,22 +140,26 @@ impl Catalog {
         self.signer.key_set()
     }
 
-    /// Shows a product; `min_version` is one that the caller saw, for reading its own writes.
+    /// Shows a product, once the view has reached `min_version`: one that the caller saw, for reading
+    /// its own writes.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`], or [`ApiError::Unavailable`] while the view is behind `min_version`.
+    /// [`ApiError::NotFound`], or [`ApiError::Conflict`] when the view is still behind after
+    /// [`Config::visible_wait`].
     pub async fn get(&self, sku: &Sku, min_version: Option<u64>) -> Result<ProductView, ApiError> {
-        let row = self.ports.views.get(PRODUCT, sku.as_str()).await?;
-        let position = row.as_ref().map_or(0, |row| row.position.get());
-        if min_version.is_some_and(|min| position < min) {
-            return Err(ApiError::Unavailable {
-                why: "the change is not visible yet",
-                retry_after: self.config.view_retry_after,
-                outcome_unknown: false,
-            });
+        let wanted = min_version.unwrap_or(0);
+        let give_up = self.ports.env.monotonic().plus(self.config.visible_wait);
+        loop {
+            let row = self.ports.views.get(PRODUCT, sku.as_str()).await?;
+            if row.as_ref().map_or(0, |row| row.position.get()) >= wanted {
+                let row = row.ok_or(ApiError::NotFound)?;
+                return read(&row)?.show(sku).ok_or(ApiError::NotFound);
+            }
+            if self.ports.env.monotonic() >= give_up {
+                return Err(ApiError::Conflict("not yet visible: ask again".into()));
+            }
+            self.ports.env.sleep(self.config.visible_poll).await;
         }
-        let row = row.ok_or(ApiError::NotFound)?;
-        read(&row)?.show(sku).ok_or(ApiError::NotFound)
     }
 
     /// Shows the products that can be bought, a page at a time, in the order of their SKUs.

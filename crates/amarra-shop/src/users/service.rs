@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use amarra_core::{Actor, Cause, Environment, TraceParent};
-use amarra_store::{Command, DueHandler, Handler, Session, Store, execute};
+use amarra_store::{Attempts, Command, DueHandler, Handler, Session, Store, execute};
 
 use super::commands::{self, Begun, Granted};
 use super::config::Config;
@@ -128,7 +128,10 @@ impl Users {
         let cause = self.cause(guest, known.user_id);
         if !verdict.right {
             let command = commands::Fail { config: &self.config, user_id: known.user_id };
-            self.execute(&cause, &command).await?;
+            // A count is not idempotent: after an unknown commit it is not repeated.
+            let once = Attempts { idempotent: false, ..self.config.attempts };
+            let how = (&cause, once);
+            execute(self.store(), self.env(), Self::SOURCE, how, &command).await?;
             return refused();
         }
         let rehashed = if verdict.outdated {

@@ -8,3 +8,14 @@
     missing_docs,
     reason = "tests fail by panicking"
 )]
+
+mod notifications;
+mod orders;
+
+mod inventory;
+mod single;
+
+mod catalog;
+mod users;
+mod payments;
+mod provider;
