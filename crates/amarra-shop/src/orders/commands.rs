@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use amarra_core::{Class, Classify, Timestamp};
+use amarra_core::{Actor, Class, Classify, Timestamp};
 use amarra_store::{
     Aggregate, Command, HandlerError, IdempotencyKey, Idempotent, Session, StoredResponse, TxError,
 };
@@ -260,6 +260,28 @@ impl ChangeOrder<'_> {
         self.principal.has(Role::Support)
             || (!matches!(self.change, Change::Cancel(_))
                 && self.principal.has(Role::InventoryAdmin))
+    }
+}
+
+/// Asks again for whatever of an order waits for an operator.
+#[derive(Debug)]
+pub(super) struct Reconcile<'a> {
+    pub(super) flow: &'a Flow,
+    pub(super) order_id: OrderId,
+    pub(super) by: Actor,
+    pub(super) reason: &'a str,
+}
+
+#[async_trait]
+impl Command for Reconcile<'_> {
+    type Output = usize;
+    type Error = CommandError;
+
+    async fn run(&self, session: &mut Session<'_>) -> Result<usize, CommandError> {
+        let loaded = session.load::<Order>(&self.order_id.to_string()).await?;
+        loaded.state.ok_or(ApiError::NotFound)?;
+        let operator = (&self.by, self.reason);
+        Ok(self.flow.retry_parked(session, self.order_id, operator).await?)
     }
 }
 

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use amarra_core::codec::Message;
-use amarra_core::{AggregateId, Class, PartitionKey, Version};
+use amarra_core::{Actor, AggregateId, Class, PartitionKey, Version};
 use amarra_messaging::TxError;
+use amarra_saga::engine::{Stage, Work};
 use amarra_saga::{
-    Cause, End, Hooks, Input, Op, Outcome, Progress, Request, SagaId, Sagas, Transition,
+    Cause, Definition, End, Hooks, Input, Op, Outcome, Progress, Request, SagaError, SagaId, Sagas,
+    State, Transition, Verb,
 };
 use amarra_store::{Aggregate, Draft, HandlerError, Loaded, Session};
 use async_trait::async_trait;
@@ -121,6 +123,33 @@ impl Flow {
         Ok(turn.order)
     }
 
+    /// Asks again for every step of the order's sagas that waits for an operator; tells how many.
+    pub(super) async fn retry_parked(
+        &self,
+        session: &mut Session<'_>,
+        order: OrderId,
+        (by, reason): (&Actor, &str),
+    ) -> Result<usize, HandlerError> {
+        session.lock(&touches(order)).await?;
+        let mut retried = 0usize;
+        for which in [Which::Order, Which::Refund] {
+            let mut saga = match self.sagas.load(session, &which.id(order)).await {
+                Ok(saga) => saga,
+                Err(SagaError::NotFound(_)) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            for step in parked(saga.definition(), saga.state()) {
+                let verb = Verb::Retry { step };
+                let input = Input::Operator { by: by.clone(), reason: reason.into(), verb };
+                let progress = saga.input(session, input).await?;
+                let loaded = session.load::<Order>(&order.to_string()).await?;
+                Turn::new(self, session, loaded, "")?.run(jobs(which, progress).into()).await?;
+                retried = retried.saturating_add(1);
+            }
+        }
+        Ok(retried)
+    }
+
     /// Applies what Inventory or Payments says.
     pub(super) async fn reply(
         &self,
@@ -183,6 +212,13 @@ fn parse(id: &SagaId) -> Option<(OrderId, Which)> {
         Some(order) => Some((order.parse().ok()?, Which::Refund)),
         None => Some((id.as_str().parse().ok()?, Which::Order)),
     }
+}
+
+/// Names the steps that wait for an operator.
+fn parked(definition: &Definition, state: &State) -> Vec<Arc<str>> {
+    let waits = |stage: &Stage| matches!(stage, Stage::Active(_, Work::Parked(_)));
+    let steps = definition.steps().iter().zip(state.steps());
+    steps.filter(|(_, step)| waits(&step.stage)).map(|(spec, _)| Arc::clone(&spec.name)).collect()
 }
 
 fn subject(order: &Order) -> Subject {

@@ -13,7 +13,7 @@ use amarra_store::{
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::commands::{Change, ChangeOrder, CommandError, Place};
+use super::commands::{Change, ChangeOrder, CommandError, Place, Reconcile};
 use super::config::Config;
 use super::flow::{self, Flow};
 use super::reply::Reply;
@@ -191,6 +191,25 @@ impl Orders {
     pub async fn deliver(&self, caller: &Caller, order: OrderId) -> Result<Accepted, ApiError> {
         staff(caller)?;
         self.change(caller, order, Change::Deliver).await
+    }
+
+    /// Asks again for every step of an order's sagas that was given up and waits for an operator,
+    /// such as a refund that the provider refused; tells how many there were.
+    ///
+    /// # Errors
+    /// [`ApiError::Forbidden`] unless the caller is an admin, [`ApiError::NotFound`], and
+    /// [`ApiError::BadRequest`] for a reason over 200 characters.
+    pub async fn reconcile(
+        &self,
+        caller: &Caller,
+        order_id: OrderId,
+        reason: &str,
+    ) -> Result<usize, ApiError> {
+        caller.principal.require(Role::Admin)?;
+        bounded("reason", reason)?;
+        let by = caller.principal.actor();
+        let command = Reconcile { flow: &self.flow, order_id, by, reason };
+        self.execute(caller, order_id, &command).await
     }
 
     async fn change(

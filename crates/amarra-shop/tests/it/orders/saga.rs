@@ -1,6 +1,7 @@
 //! The order saga and the refund saga, case by case: who is asked for what, and how orders end.
 
 use amarra_saga::Status;
+use amarra_shop::contract::api::{ApiError, Role};
 use amarra_shop::contract::ids::OrderId;
 use amarra_shop::contract::inventory::{CommitReservation, CompensateInventory, CompensationCause};
 use amarra_shop::contract::orders::{
@@ -11,9 +12,10 @@ use amarra_shop::contract::payments::{
     AuthorizePayment, CapturePayment, RefundFailed, RefundPayment, VoidPayment,
 };
 use amarra_shop::contract::topics;
+use amarra_shop::orders::Config;
 use amarra_store::HandlerError;
 
-use super::bench::{Bench, customer, kinds_of, request_of};
+use super::bench::{Bench, caller, config, customer, kinds_of, request_of};
 use super::play;
 
 /// The request of the step `step` of the order's saga.
@@ -412,6 +414,38 @@ fn a_refund_the_provider_refuses_waits_for_the_staff() {
     bench.say(id, &play::returned(id, CompensationCause::Restock, &stock)).unwrap();
     assert_eq!(bench.status(id), S::Refunding);
     assert_eq!(bench.saga(&format!("{id}/refund")), Status::NeedsOperator);
+    bench.fresh();
+
+    // An admin has it asked for again, and nobody else.
+    for who in [customer(), caller(9, &[Role::Support, Role::PaymentsAdmin])] {
+        let asked = bench.run(bench.orders.reconcile(&who, id, "account open again"));
+        assert_eq!(asked, Err(ApiError::Forbidden));
+    }
+    let admin = caller(9, &[Role::Admin]);
+    let again = || bench.run(bench.orders.reconcile(&admin, id, "account open again")).unwrap();
+    assert_eq!(again(), 1);
+    let command: RefundPayment = bench.one();
+    assert_eq!(again(), 0, "asked for twice");
+    bench.say(id, &play::refunded(id, &command.request)).unwrap();
+    assert_eq!(bench.status(id), S::Refunded);
+}
+
+#[test]
+fn a_compensation_that_was_given_up_is_taken_up_by_an_admin() {
+    let bench = Bench::with(Config { undo_attempts_max: 1, ..config() });
+    let id = brought_to(&bench, S::Pending);
+    cancel(&bench, id);
+    bench.fresh();
+    bench.pass(std::time::Duration::from_secs(31));
+    assert_eq!(bench.saga(&id.to_string()), Status::NeedsOperator);
+    let admin = caller(9, &[Role::Admin]);
+    assert_eq!(bench.run(bench.orders.reconcile(&admin, id, "stock is back")), Ok(1));
+    let command: CompensateInventory = bench.one();
+    assert_eq!(command.request, compensation(id, "reserve"));
+    give_back(&bench, id, CompensationCause::OrderCancelled);
+    assert_eq!(bench.status(id), S::Cancelled);
+    let none = OrderId::from(uuid::Uuid::from_u128(404));
+    assert_eq!(bench.run(bench.orders.reconcile(&admin, none, "")), Err(ApiError::NotFound));
 }
 
 #[test]
