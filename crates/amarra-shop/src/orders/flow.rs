@@ -163,7 +163,12 @@ impl Flow {
             Answer::Trigger(trigger) => vec![Job::Fire(trigger)],
             Answer::Input(which, input) => {
                 let id = which.id(reply.order_id);
-                jobs(which, self.sagas.input(turn.session, &id, input).await?)
+                let mut todo = jobs(which, self.sagas.input(turn.session, &id, input).await?);
+                if reply.is_refused_void() {
+                    // Before the saga's end makes the order rejected: it has to be refunded.
+                    todo.insert(0, Job::Fire(Trigger::PaymentSucceeded));
+                }
+                todo
             }
         };
         turn.run(todo.into()).await
@@ -283,7 +288,8 @@ fn result(request: &Request, report: &Report) -> Option<Result<(), String>> {
         (steps::RESERVE, Op::Action, Report::Reserved)
         | (steps::RESERVE, Op::Compensation, Report::Returned(_))
         | (steps::AUTHORIZE, Op::Action, Report::Authorized)
-        | (steps::AUTHORIZE, Op::Compensation, Report::Voided)
+        // Captured money cannot be voided: the refund that the capture triggers undoes it.
+        | (steps::AUTHORIZE, Op::Compensation, Report::Voided | Report::Captured)
         | (steps::COMMIT, Op::Action, Report::Committed)
         | (steps::CAPTURE, Op::Action, Report::Captured)
         | (steps::RETURN_MONEY, Op::Action, Report::Refunded)

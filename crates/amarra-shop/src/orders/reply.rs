@@ -2,7 +2,9 @@
 
 use amarra_core::codec::Message;
 use amarra_core::{Codec, CodecError, Envelope};
+use amarra_saga::Op;
 
+use super::steps;
 use crate::contract::ids::OrderId;
 use crate::contract::inventory::{
     CompensationCause, ReservationCommitted, StockCompensated, StockReserved,
@@ -47,6 +49,12 @@ pub(super) enum Report {
 }
 
 impl Reply {
+    /// Tells whether it answers a void by saying that the money was captured before.
+    pub(super) fn is_refused_void(&self) -> bool {
+        let void = format!("{}:{}:{}", self.order_id, steps::AUTHORIZE, Op::Compensation);
+        self.report == Report::Captured && self.request == void
+    }
+
     /// Decodes an event; none for a type that says nothing to Orders.
     ///
     /// # Errors

@@ -398,6 +398,79 @@ fn a_worker_that_died_while_sending_is_taken_over_and_its_late_result_is_fenced(
     assert_eq!(bench.told(), ["OrderCreated:email"]);
 }
 
+/// A provider that takes so long that somebody else takes the claim over meanwhile.
+#[derive(Debug)]
+struct Slow {
+    store: Mutex<Option<Arc<MemoryStore>>>,
+    harness: Arc<amarra_conformance::ManualClock>,
+}
+
+#[async_trait]
+impl Sender for Slow {
+    async fn send(&self, _: &OutgoingNotification) -> Result<(), SendError> {
+        let store = self.store.lock().unwrap().take().unwrap();
+        self.harness.advance(Duration::from_secs(11));
+        let query = DueQuery {
+            kind: "notification".into(),
+            owner: Owner::from("heir"),
+            lease: Duration::from_secs(10),
+            limit: 9,
+        };
+        assert_eq!(store.claim_due(&query).await.unwrap().len(), 1);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_result_that_comes_after_a_takeover_is_fenced() {
+    let bench = Bench::new();
+    bench.hear(&created()).unwrap();
+    let store = Mutex::new(Some(bench.store.clone()));
+    let slow = Arc::new(Slow { store, harness: bench.harness.clock() });
+    let ports = ServicePorts {
+        store: bench.store.clone(),
+        views: bench.store.clone(),
+        env: bench.env.clone(),
+    };
+    let config = Config { send_timeout: Duration::from_secs(60), ..Config::default() };
+    let service = Notifications::new(ports, slow, config).unwrap();
+    let worker = service.due_handlers().remove(0);
+    let query = DueQuery {
+        kind: worker.kind().into(),
+        owner: Owner::from("slow"),
+        lease: Duration::from_secs(10),
+        limit: 9,
+    };
+    let claim = bench.run(bench.store.claim_due(&query)).unwrap().remove(0);
+    let late = bench.run(worker.on_due(&claim));
+    let fenced = amarra_store::TxError::Fenced { what: String::new(), held: 0 };
+    let is_fenced = |e: &HandlerError| match e {
+        HandlerError::Tx(e) => std::mem::discriminant(e) == std::mem::discriminant(&fenced),
+        _ => false,
+    };
+    assert!(late.as_ref().is_err_and(is_fenced), "{late:?}");
+    assert_eq!(bench.notification("OrderCreated").status, Status::Sending);
+}
+
+#[test]
+fn a_batch_locks_what_it_will_change_first() {
+    let bench = Bench::new();
+    let handler = bench.service.handlers().remove(0);
+    let envelope = foreign(&bench.env, order(), &confirmed());
+    let touched = handler.touches(&crate::orders::bench::incoming(&envelope));
+    let names: BTreeSet<_> = touched.iter().map(ToString::to_string).collect();
+    let (order, user) = (order(), user(1));
+    for name in [
+        format!("notification/{order}:OrderConfirmed:email"),
+        format!("notification/{order}:OrderConfirmed:sms"),
+        format!("notification/{order}:OrderConfirmed:push"),
+        format!("notified/{order}"),
+        format!("preference/{user}"),
+    ] {
+        assert!(names.contains(&name), "{name} is missing in {names:?}");
+    }
+}
+
 #[test]
 fn deliveries_are_seen_by_the_orders_owner_and_support_only() {
     let bench = Bench::new();

@@ -1,12 +1,16 @@
 //! The API of Orders: who may do what, and what is refused.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use amarra_memory::{Effect, Faults, Hooks, Operation, Site, Verdict};
 use amarra_shop::contract::api::{ApiError, Role};
 use amarra_shop::contract::catalog::Quote;
 use amarra_shop::contract::money::{Currency, Money};
 use amarra_shop::contract::orders::{CancelOrder, OrderStatus as S, PlaceOrder};
 use amarra_shop::orders::{Config, Orders};
+use amarra_store::Store;
 
 use super::bench::{Bench, caller, config, customer, line, user, with_key};
 use super::saga::{bring, brought_to};
@@ -28,6 +32,49 @@ fn one_key_places_one_order_and_answers_the_same_for_ever() {
     assert_eq!(place().unwrap(), first);
     assert_eq!(bench.kinds(), Vec::<String>::new());
     assert_eq!(bench.db.inspect(|db| db.aggregates("order").count()), 1);
+}
+
+/// Loses the answer of the first commit.
+#[derive(Debug, Default)]
+struct LostAnswer(AtomicBool);
+
+impl Faults for LostAnswer {
+    fn at(&self, site: &Site<'_>) -> Verdict {
+        let first = || !self.0.swap(true, Ordering::SeqCst);
+        match site.operation {
+            Operation::Commit { .. } if first() => Verdict::of(Effect::LoseReply),
+            _ => Verdict::PROCEED,
+        }
+    }
+}
+
+#[test]
+fn a_commit_whose_answer_is_lost_places_one_order_all_the_same() {
+    let bench = Bench::faulty(config(), Hooks::default().with_faults(Arc::<LostAnswer>::default()));
+    let id = bench.place_with("k");
+    assert_eq!(bench.kinds(), ["OrderCreated"]);
+    assert_eq!(bench.status(id), S::Pending);
+    assert_eq!(bench.db.inspect(|db| db.aggregates("order").count()), 1);
+}
+
+#[test]
+fn a_key_in_use_is_a_conflict() {
+    let bench = Bench::new();
+    let request = bench.request(&bench.quote(vec![line("A", 250, 2)]));
+    let key = amarra_store::IdempotencyKey {
+        principal: user(1).to_string().into(),
+        route: Orders::PLACE_ROUTE.into(),
+        key: "k".into(),
+        request_hash: *blake3::hash(&serde_json::to_vec(&request).unwrap()).as_bytes(),
+    };
+    bench.run(async {
+        let mut running = bench.store.begin().await.unwrap();
+        running.begin_idempotent(&key).await.unwrap();
+        let second = bench.orders.place(&with_key("k"), request.clone()).await;
+        assert!(matches!(second, Err(ApiError::Conflict(_))), "{second:?}");
+        drop(running);
+        bench.orders.place(&with_key("k"), request.clone()).await.unwrap();
+    });
 }
 
 #[test]

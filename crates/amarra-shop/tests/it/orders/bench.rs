@@ -86,13 +86,17 @@ impl Bench {
     }
 
     pub(crate) fn with(config: Config) -> Self {
+        Self::faulty(config, Hooks::default())
+    }
+
+    pub(crate) fn faulty(config: Config, hooks: Hooks) -> Self {
         let harness = Harness::new(1);
         let env = harness.environment("orders");
         let db = MemoryDatabase::new(
             "orders",
             DatabaseConfig::default(),
             harness.environment("orders-db"),
-            Hooks::default(),
+            hooks,
         )
         .unwrap();
         let store = Arc::new(db.connect(ClientId::new("orders-1", 1)));
@@ -261,6 +265,16 @@ pub(crate) fn foreign<M: Message>(env: &Environment, order: OrderId, message: &M
     }
 }
 
+pub(crate) fn incoming(envelope: &Envelope) -> Incoming {
+    Incoming {
+        topic: Topic::from(topics::INVENTORY),
+        partition: Partition(0),
+        offset: Offset(0),
+        envelope: envelope.clone(),
+        position: None,
+    }
+}
+
 /// Applies one message as the consumer runtime does: what it touches is locked first.
 pub(crate) async fn deliver(
     store: &dyn Store,
@@ -268,13 +282,7 @@ pub(crate) async fn deliver(
     handler: &dyn Handler,
     envelope: &Envelope,
 ) -> Result<(), HandlerError> {
-    let message = Incoming {
-        topic: Topic::from(topics::INVENTORY),
-        partition: Partition(0),
-        offset: Offset(0),
-        envelope: envelope.clone(),
-        position: None,
-    };
+    let message = incoming(envelope);
     let mut unit: Box<dyn UnitOfWork> = store.begin().await?;
     let touched: BTreeSet<_> = handler.touches(&message).into_iter().collect();
     unit.load(&touched.into_iter().collect::<Vec<_>>()).await?;

@@ -15,7 +15,7 @@ use amarra_shop::contract::topics;
 use amarra_shop::orders::Config;
 use amarra_store::HandlerError;
 
-use super::bench::{Bench, caller, config, customer, kinds_of, request_of};
+use super::bench::{Bench, caller, config, customer, foreign, incoming, kinds_of, request_of};
 use super::play;
 
 /// The request of the step `step` of the order's saga.
@@ -150,6 +150,7 @@ fn a_declined_authorization_gives_the_stock_back_and_voids_nothing() {
     assert_eq!(command.cause, CompensationCause::PaymentFailed);
     assert_eq!(command.request, compensation(id, "reserve"));
     assert_eq!(fresh[0].topic.as_str(), topics::INVENTORY_COMMANDS);
+    assert_eq!(fresh[0].envelope.partition_key.as_str(), id.to_string());
 
     give_back(&bench, id, CompensationCause::PaymentFailed);
     assert_eq!(bench.status(id), S::Rejected);
@@ -341,6 +342,74 @@ fn stock_that_is_held_after_all_is_given_back_again() {
     let command: CompensateInventory = bench.one();
     assert_eq!(command.request, compensation(id, "reserve"));
     assert_eq!(bench.status(id), S::Rejected);
+}
+
+#[test]
+fn a_void_that_comes_too_late_ends_in_a_refund() {
+    let bench = Bench::new();
+    let id = brought_to(&bench, S::Capturing);
+    bench.say(id, &play::declined(id, &action(id, "capture"))).unwrap();
+    bench.one::<VoidPayment>();
+    bench.say(id, &play::captured(id, &compensation(id, "authorize"))).unwrap();
+    assert_eq!(bench.status(id), S::Refunding);
+    let fresh = bench.fresh();
+    let mut kinds = kinds_of(&fresh);
+    kinds.sort();
+    // The order saga gives the stock back, and the refund saga asks for it once more.
+    assert_eq!(kinds, ["CompensateInventory", "CompensateInventory", "RefundPayment"]);
+    give_back(&bench, id, CompensationCause::Restock);
+    assert_eq!(bench.saga(&id.to_string()), Status::Compensated);
+    assert_eq!(bench.status(id), S::Refunding, "the order saga ended the refund");
+    bench.say(id, &play::refunded(id, &format!("{id}/refund:refund:action"))).unwrap();
+    let stock = format!("{id}/refund:restock:action");
+    bench.say(id, &play::returned(id, CompensationCause::Restock, &stock)).unwrap();
+    assert_eq!(bench.status(id), S::Refunded);
+}
+
+#[test]
+fn a_capture_reported_by_the_provider_alone_confirms() {
+    let bench = Bench::new();
+    let id = brought_to(&bench, S::Capturing);
+    bench.say(id, &play::captured(id, "")).unwrap();
+    assert_eq!(bench.status(id), S::Confirmed);
+    assert_eq!(bench.saga(&id.to_string()), Status::Completed);
+    bench.fresh();
+    bench.say(id, &play::captured(id, &action(id, "capture"))).unwrap();
+    assert_eq!(bench.kinds(), Vec::<String>::new());
+}
+
+#[test]
+fn stock_that_is_committed_after_all_is_given_back_again() {
+    let bench = Bench::new();
+    let id = brought_to(&bench, S::Committing);
+    let expired = play::returned(id, CompensationCause::Expired, &action(id, "commit"));
+    bench.say(id, &expired).unwrap();
+    bench.one::<VoidPayment>();
+    bench.say(id, &play::committed(id, &action(id, "commit"))).unwrap();
+    let command: CompensateInventory = bench.one();
+    assert_eq!(command.request, compensation(id, "reserve"));
+}
+
+#[test]
+fn stock_that_the_staff_takes_back_undoes_the_order() {
+    let bench = Bench::new();
+    let id = brought_to(&bench, S::Committing);
+    bench.say(id, &play::returned(id, CompensationCause::Manual, "")).unwrap();
+    assert_eq!(bench.status(id), S::Compensating);
+    // Other news that nobody asked for is nobody's business.
+    bench.fresh();
+    bench.say(id, &play::voided(id, "")).unwrap();
+    assert_eq!(bench.kinds(), Vec::<String>::new());
+}
+
+#[test]
+fn a_batch_locks_an_order_and_both_its_sagas_first() {
+    let bench = Bench::new();
+    let id = bench.place();
+    let reply = foreign(&bench.env, id, &play::reserved(id, &action(id, "reserve")));
+    let touched = bench.replies().touches(&incoming(&reply));
+    let names: Vec<_> = touched.iter().map(ToString::to_string).collect();
+    assert_eq!(names, [format!("order/{id}"), format!("saga/{id}"), format!("saga/{id}/refund")]);
 }
 
 #[test]

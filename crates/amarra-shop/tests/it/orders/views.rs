@@ -9,9 +9,9 @@ use amarra_shop::contract::orders::{EndReason, OrderStatus as S};
 use amarra_shop::contract::topics;
 use amarra_shop::orders::Config;
 
-use super::bench::{Bench, caller, config, customer, foreign};
+use super::bench::{Bench, caller, config, customer, foreign, incoming};
 use super::play;
-use super::saga::{action, bring, brought_to, cancel, compensation};
+use super::saga::{action, bring, cancel, compensation};
 
 /// Returns the order events published since the last look.
 fn news(bench: &Bench) -> Vec<Envelope> {
@@ -65,6 +65,57 @@ fn a_view_follows_the_events_of_its_order() {
     bench.say(id, &play::returned(id, CompensationCause::Restock, &stock)).unwrap();
     show(&bench, &news(&bench));
     assert_eq!((get().status, get().cancel_requested), (S::Refunded, false));
+}
+
+#[test]
+fn what_is_being_undone_shows_as_such() {
+    for undoing in 0..3 {
+        let bench = Bench::new();
+        let id = bench.place_with("k");
+        show(&bench, &news(&bench));
+        let (env, back) = (&bench.env, compensation(id, "reserve"));
+        let envelope = match undoing {
+            0 => foreign(env, id, &play::declined(id, &action(id, "authorize"))),
+            1 => foreign(env, id, &play::voided(id, &compensation(id, "authorize"))),
+            _ => foreign(env, id, &play::returned(id, CompensationCause::OrderCancelled, &back)),
+        };
+        show(&bench, &[envelope]);
+        let view = bench.run(bench.orders.get(&customer(), id, None)).unwrap();
+        assert_eq!(view.status, S::Compensating);
+    }
+    // A shortage undoes nothing: the rejection follows at once.
+    let bench = Bench::new();
+    let id = bench.place_with("k");
+    show(&bench, &news(&bench));
+    let short = play::returned(id, CompensationCause::Shortage, &action(id, "reserve"));
+    show(&bench, &[foreign(&bench.env, id, &short)]);
+    let view = bench.run(bench.orders.get(&customer(), id, None)).unwrap();
+    assert_eq!(view.status, S::Pending);
+}
+
+#[test]
+fn closing_events_lock_their_buyer_first() {
+    let bench = Bench::new();
+    let id = bench.place_with("k");
+    let created = news(&bench);
+    let touched = |envelope: &Envelope| bench.projection().touches(&incoming(envelope));
+    assert!(touched(&created[0]).is_empty());
+    bring(&bench, id, S::Capturing);
+    bench.say(id, &play::captured(id, &action(id, "capture"))).unwrap();
+    let buyer = format!("buyer/{}", customer().principal.user_id);
+    let names: Vec<_> = touched(&news(&bench)[0]).iter().map(ToString::to_string).collect();
+    assert_eq!(names, [buyer]);
+}
+
+#[test]
+fn a_timeline_is_bounded() {
+    let bench = Bench::with(Config { timeline_max: 2, ..config() });
+    let id = bench.place_with("k");
+    show(&bench, &news(&bench));
+    for _ in 0..3 {
+        show(&bench, &[foreign(&bench.env, id, &play::reserved(id, &action(id, "reserve")))]);
+    }
+    assert_eq!(bench.run(bench.orders.timeline(&customer(), id)).unwrap().len(), 2);
 }
 
 #[test]
@@ -253,5 +304,4 @@ fn unknown_types_pass_and_broken_ones_do_not() {
         let unknown = Envelope { kind: "SomethingNew".into(), ..envelope.clone() };
         bench.deliver(&handler, &unknown).unwrap();
     }
-    let _ = brought_to(&Bench::new(), S::Pending);
 }
