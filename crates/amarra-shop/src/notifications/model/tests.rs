@@ -1,5 +1,7 @@
 //! Tests of the notification's machine and of the queue per order.
 
+#![allow(clippy::arithmetic_side_effects, reason = "tests")]
+
 use amarra_core::{Actor, CorrelationId, SeededEntropy, TraceParent};
 use proptest::prelude::*;
 
