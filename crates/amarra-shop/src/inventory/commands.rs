@@ -149,8 +149,9 @@ impl Command for ExpireHold<'_> {
     type Error = HandlerError;
 
     async fn run(&self, session: &mut Session<'_>) -> Result<(), HandlerError> {
-        session.unit().verify(self.claim).await?;
+        // The reservation before its timer, as message handlers lock them.
         let loaded = session.load::<Reservation>(&self.claim.id.id).await?;
+        session.unit().verify(self.claim).await?;
         let Some(state) = &loaded.state else {
             return Ok(session.schedule(&loaded.id, None).await?);
         };

@@ -228,6 +228,8 @@ impl Movement {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "tests")]
+
     use super::*;
     use proptest::prelude::*;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use amarra_core::codec::Message;
-use amarra_core::{Cause, PartitionKey, Version};
-use amarra_store::{Aggregate, Claim, Command, Draft, HandlerError, Loaded, Session};
+use amarra_core::{Cause, Class, Classify, PartitionKey, Version};
+use amarra_store::{Aggregate, Claim, Command, Draft, HandlerError, Loaded, Session, TxError};
 use async_trait::async_trait;
 
 use super::config::Config;
@@ -114,14 +114,52 @@ pub(super) struct Hear<'a> {
     pub(super) config: &'a Config,
 }
 
+/// Why what came back of a call was not taken note of.
+#[derive(Debug)]
+pub(super) enum Unheard {
+    /// Somebody took over, who learns the same by the same key. What this call heard may be old: a
+    /// record without an operation says nothing once somebody else may have sent it.
+    Superseded,
+    /// Anything else; somebody takes over after the lease.
+    Failed(HandlerError),
+}
+
+impl From<TxError> for Unheard {
+    fn from(e: TxError) -> Self {
+        match e {
+            TxError::Fenced { .. } => Self::Superseded,
+            other => Self::Failed(other.into()),
+        }
+    }
+}
+
+impl From<HandlerError> for Unheard {
+    fn from(e: HandlerError) -> Self {
+        match e {
+            HandlerError::Tx(e) => e.into(),
+            other => Self::Failed(other),
+        }
+    }
+}
+
+impl Classify for Unheard {
+    fn class(&self) -> Class {
+        match self {
+            Self::Superseded => Class::Rejected,
+            Self::Failed(e) => e.class(),
+        }
+    }
+}
+
 #[async_trait]
 impl Command for Hear<'_> {
     type Output = ();
-    type Error = HandlerError;
+    type Error = Unheard;
 
-    async fn run(&self, session: &mut Session<'_>) -> Result<(), HandlerError> {
-        session.unit().verify(self.claim).await?;
+    async fn run(&self, session: &mut Session<'_>) -> Result<(), Unheard> {
+        // The payment before its timer, as command handlers lock them.
         let loaded = session.load::<Payment>(&self.claim.id.id).await?;
+        session.unit().verify(self.claim).await?;
         let Some(before) = loaded.state.clone() else {
             return Ok(session.schedule(&loaded.id, None).await?);
         };
@@ -139,7 +177,7 @@ impl Command for Hear<'_> {
         }
         after.count_call(&before);
         let change = Change { loaded, before: Some(before), after };
-        save(session, change, effects, (("hear", Timing::Owner), self.config)).await
+        Ok(save(session, change, effects, (("hear", Timing::Owner), self.config)).await?)
     }
 }
 
@@ -231,7 +269,7 @@ fn next_timer(session: &Session<'_>, payment: &Payment, config: &Config) -> Opti
     if payment.unresolved == 0 {
         return Some(Duration::ZERO);
     }
-    let half = config.wait_after(payment.unresolved) / 2;
+    let half = config.wait_after(payment.unresolved).checked_div(2).unwrap_or_default();
     let nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX);
     let jitter = session.env().entropy.below(nanos.saturating_add(1));
     Some(half.saturating_add(Duration::from_nanos(jitter)))

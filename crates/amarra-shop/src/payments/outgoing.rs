@@ -90,8 +90,7 @@ fn pipeline(
     env: &Environment,
     config: &Config,
 ) -> Result<Pipeline, amarra_resilience::ConfigError> {
-    let breaker =
-        Breaker::seeded("payment-provider", config.breaker.clone(), env.entropy.as_ref())?;
+    let breaker = Breaker::seeded("payment-provider", config.breaker, env.entropy.as_ref())?;
     Pipeline::builder("payment-provider")
         .deadline(config.call_patience)
         .retry(config.retry, Arc::new(Budget::new(config.budget)?))

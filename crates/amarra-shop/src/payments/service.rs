@@ -11,7 +11,7 @@ use amarra_store::{
 };
 use async_trait::async_trait;
 
-use super::commands::{self, Hear, Ingest, PaymentCommand};
+use super::commands::{self, Hear, Ingest, PaymentCommand, Unheard};
 use super::config::Config;
 use super::model::Payment;
 use super::outgoing::{Heard, Outgoing};
@@ -159,8 +159,8 @@ impl Payments {
     /// Reads a payment whose timer is due, in a unit of its own that changes nothing.
     async fn read(&self, claim: &Claim) -> Result<Option<Payment>, TxError> {
         let mut unit = self.store.begin().await?;
-        unit.verify(claim).await?;
         let stored = unit.load(std::slice::from_ref(&claim.id)).await?;
+        unit.verify(claim).await?;
         let body = stored.first().map(|stored| stored.body.clone()).unwrap_or_default();
         if body.is_empty() {
             return Ok(None);
@@ -259,6 +259,9 @@ impl DueHandler for Calls {
         let attempts = Attempts { idempotent: true, ..payments.config.attempts };
         let command = Hear { claim, heard: &heard, config: &payments.config };
         let (store, env) = (payments.store.as_ref(), &payments.env);
-        execute(store, env, Payments::SOURCE, (&cause, attempts), &command).await
+        match execute(store, env, Payments::SOURCE, (&cause, attempts), &command).await {
+            Ok(()) | Err(Unheard::Superseded) => Ok(()),
+            Err(Unheard::Failed(e)) => Err(e),
+        }
     }
 }

@@ -131,15 +131,20 @@ impl Payment {
             return Err(contradiction());
         }
         attempt.leg.progress = Progress::Done { psp_ref: answer.psp_ref.clone() };
+        let Attempt { leg, amount, .. } = attempt.clone();
         match &mut self.void {
             // A success that comes after the void is voided in its turn, under a new key, since the
             // old one has its answer.
             Some(void) if !void.leg.is_open() => renew(void),
-            Some(_) => {}
-            None => {
-                let Attempt { leg, amount, .. } = attempt.clone();
+            void => {
+                let given_up = void.is_some();
                 for request in &leg.requests {
-                    effects.tell(self.authorized_event(request, amount), &leg.cause);
+                    let event = if given_up {
+                        self.failed(request, "voided", false)
+                    } else {
+                        self.authorized_event(request, amount)
+                    };
+                    effects.tell(event, &leg.cause);
                 }
             }
         }
