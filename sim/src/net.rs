@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use amarra_http::{Connect, Io, Spawn, serve_connection};
 use async_trait::async_trait;
 use axum::Router;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::scenario::NODES;
@@ -53,11 +55,59 @@ impl Connect for SimConnect {
             let index = (first + offset) % replicas.len();
             let Some(at) = replicas.get(index) else { continue };
             match TcpStream::connect(*at).await {
-                Ok(stream) => return Ok(Box::new(stream)),
+                Ok(stream) => return Ok(Box::new(Quiet::new(stream))),
                 Err(e) => error = e,
             }
         }
         Err(error)
+    }
+}
+
+/// A stream that sends nothing when there is nothing to send.
+///
+/// A flush of a simulated stream sends a packet even when it is empty, and an empty packet wakes the
+/// peer, whose HTTP stack then flushes in turn: two idle ends would keep each other busy for ever.
+#[derive(Debug)]
+struct Quiet {
+    stream: TcpStream,
+    unsent: bool,
+}
+
+impl Quiet {
+    fn new(stream: TcpStream) -> Self {
+        Self { stream, unsent: false }
+    }
+}
+
+impl AsyncRead for Quiet {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Quiet {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.unsent |= !buf.is_empty();
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if !std::mem::take(&mut self.unsent) {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -80,7 +130,7 @@ pub(crate) async fn serve(node: &str, router: Router) {
         let router = router.clone();
         tokio::spawn(async move {
             // A connection that breaks is the peer's to report.
-            let _ = serve_connection(Box::new(stream), router).await;
+            let _ = serve_connection(Box::new(Quiet::new(stream)), router).await;
         });
     }
 }
