@@ -221,8 +221,8 @@ impl DueHandler for Dispatch {
     }
 }
 
-/// Names what acting on a claim changes, to be locked before the claim is verified: whoever sets the
-/// timer locks in that order too.
+/// Names what acting on a claim changes, to be locked before the claim is verified: whoever sets
+/// the timer locks in that order too.
 fn touches(claim: &Claim) -> [AggregateId; 2] {
     let order = claim.id.id.split(':').next().unwrap_or_default();
     [claim.id.clone(), Notified::aggregate_id(order)]

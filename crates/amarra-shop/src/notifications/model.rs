@@ -247,8 +247,8 @@ impl Notification {
 
 /// What an order's user was told so far, and what waits per channel; stored under the order's id.
 ///
-/// Only the first of each queue has a timer: messages of one order and channel are sent in the order
-/// of its events, one after the other.
+/// Only the first of each queue has a timer: messages of one order and channel are sent in the
+/// order of its events, one after the other.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notified {
     /// The rank of the newest state.

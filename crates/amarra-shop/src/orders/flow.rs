@@ -281,8 +281,8 @@ impl Answer {
     }
 }
 
-/// Returns what a report says of the step whose request it answers: success, or a final refusal; none
-/// when it cannot be an answer to it.
+/// Returns what a report says of the step whose request it answers: success, or a final refusal;
+/// none when it cannot be an answer to it.
 fn result(request: &Request, report: &Report) -> Option<Result<(), String>> {
     Some(match (request.step.as_ref(), request.op, report) {
         (steps::RESERVE, Op::Action, Report::Reserved)

@@ -30,7 +30,7 @@ use crate::ports::{ConfigError, ServicePorts};
 
 /// Tells whether Catalog signed a quote.
 pub trait QuoteCheck: Send + Sync + fmt::Debug {
-    /// Returns the quote when its signature verifies, it was made for `user`, and it holds at `now`.
+    /// Returns the quote when its signature verifies, it was made for `user` and holds at `now`.
     ///
     /// # Errors
     /// [`ApiError`] with what to do about it.
@@ -311,7 +311,7 @@ impl Orders {
         Ok(OrderPage { orders: orders?, next })
     }
 
-    /// Returns what happened to an order of the caller's, or to any order for support, oldest first.
+    /// Returns what happened to an order of the caller's, or any order for support, oldest first.
     ///
     /// # Errors
     /// [`ApiError::NotFound`] for another's order or none.

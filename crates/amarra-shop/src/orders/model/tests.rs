@@ -59,8 +59,8 @@ fn moved(order: &Order, trigger: T) -> (Order, Option<Emit>, Option<Duty>) {
 
 type Row = (S, T, S, Option<Emit>, Option<Duty>);
 
-/// The rows of the specification: from, trigger, to, what is published, what the sagas do. Every pair
-/// that is not here moves nothing.
+/// The rows of the specification: from, trigger, to, what is published, what the sagas do. Every
+/// pair that is not here moves nothing.
 const ROWS: &[Row] = &[
     (S::Pending, T::StockReserved, S::Reserved, None, None),
     (S::Pending, T::Shortage, S::Rejected, Some(Emit::Rejected), None),
@@ -247,8 +247,9 @@ fn every_state_has_a_driver_exactly_until_it_ends() {
 }
 
 proptest! {
-    /// Whatever arrives in whatever order: terminal events are published at most once each, money that
-    /// was captured confirms or is refunded, and no state is entered that the table does not lead to.
+    /// Whatever arrives in whatever order: terminal events are published at most once each, money
+    /// that was captured confirms or is refunded, and no state is entered that the table does not
+    /// lead to.
     #[test]
     fn any_walk_keeps_the_laws(
         triggers in proptest::collection::vec(proptest::sample::select(&T::ALL[..]), 0..40),
@@ -269,7 +270,7 @@ proptest! {
                 prop_assert!(kept.contains(&now.status), "captured, and yet {:?}", now.status);
             }
             let again = now.decide(trigger);
-            prop_assert_eq!(again, Ok(Decision::Ignore), "{:?} moved {:?} twice", trigger, now.status);
+            prop_assert_eq!(again, Ok(Decision::Ignore), "{:?} {:?} twice", trigger, now.status);
         }
         for once in [Emit::Confirmed, Emit::Refunded, Emit::Completed, Emit::Fulfilled] {
             prop_assert!(emitted.iter().filter(|e| **e == once).count() <= 1, "{:?} twice", once);

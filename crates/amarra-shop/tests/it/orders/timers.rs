@@ -1,4 +1,4 @@
-//! What time alone does: every state that a saga drives is left, whatever the neighbours do not say.
+//! What time alone does: every state that a saga drives is left, whatever others do not say.
 
 use std::time::Duration;
 
