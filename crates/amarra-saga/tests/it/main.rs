@@ -11,6 +11,10 @@
     reason = "tests fail by panicking"
 )]
 
+mod barrier;
+mod driver;
 mod engine;
 mod explorer;
+mod shell;
 mod specs;
+mod support;

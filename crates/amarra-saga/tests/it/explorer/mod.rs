@@ -8,7 +8,7 @@ mod check;
 mod world;
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use amarra_saga::definition::Kind;
@@ -246,7 +246,7 @@ fn spend_failure(world: &mut World, answer: Answer) {
 /// Hashes what can make a difference: versions and epochs count only as current or superseded, and an
 /// executor whose commit must fail is as good as free.
 fn digest(world: &World) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = Words(0x9e37_79b9_7f4a_7c15);
     let World { state, now, network, participants, budget, .. } = world;
     (state, now, network, participants, budget).hash(&mut hasher);
     for executor in &world.executors {
@@ -264,6 +264,58 @@ fn digest(world: &World) -> u64 {
         }
     }
     hasher.finish()
+}
+
+/// Hashes whole words: unoptimized, the standard hasher took half of the exploration's time.
+struct Words(u64);
+
+impl Words {
+    fn word(&mut self, word: u64) {
+        let mixed = (self.0 ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
+impl Hasher for Words {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.word(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, n: u8) {
+        self.word(n.into());
+    }
+
+    fn write_u16(&mut self, n: u16) {
+        self.word(n.into());
+    }
+
+    fn write_u32(&mut self, n: u32) {
+        self.word(n.into());
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.word(n);
+    }
+
+    fn write_i64(&mut self, n: i64) {
+        self.word(u64::from_le_bytes(n.to_le_bytes()));
+    }
+
+    fn write_isize(&mut self, n: isize) {
+        self.write_i64(n.try_into().unwrap());
+    }
+
+    fn write_usize(&mut self, n: usize) {
+        self.word(n.try_into().unwrap());
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 const BUDGET: Budget =
@@ -285,7 +337,8 @@ fn explore(
 
 #[test]
 fn saga3_keeps_its_laws_in_every_state() {
-    explore(saga3(), &[], BUDGET, &["compensated", "completed"], 1);
+    let budget = Budget { executors: 1, ..BUDGET };
+    explore(saga3(), &[], budget, &["compensated", "completed"], 1);
 }
 
 #[test]

@@ -1,0 +1,438 @@
+//! The worker: timeouts, local calls, fencing and recovery.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use amarra_core::{Actor, AggregateId, Class, Classify};
+use amarra_saga::engine::Event;
+use amarra_saga::{
+    AppendConfig, End, Hooks, Input, LocalCall, LocalError, LocalStep, Op, Outcome, Progress,
+    SagaId, SagaLog, SagaWorker, Sagas, Status, Transition,
+};
+use amarra_store::{Aggregate, Claim, DueHandler, HandlerError, Loaded, Session};
+use async_trait::async_trait;
+use futures_util::FutureExt;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::support::{Fault, Order, Service, order_saga, run, trip_saga};
+
+const KIND: &str = "saga";
+
+fn service() -> Service {
+    let sagas = Sagas::new("/orders").with(order_saga()).unwrap().with(trip_saga()).unwrap();
+    Service::new(sagas)
+}
+
+fn start(service: &Service, saga: &str) {
+    service.start(saga, "o-1", &Order { sku: "apple".into(), total: 30 });
+}
+
+fn worker(service: &Service) -> SagaWorker {
+    let store = Arc::new(service.store.clone());
+    SagaWorker::new(store, service.env.clone(), "orders", service.sagas.clone())
+}
+
+fn id() -> AggregateId {
+    SagaLog::aggregate_id("o-1")
+}
+
+/// Claims and acts until nothing is due.
+fn drive(service: &Service, worker: &SagaWorker) {
+    while let Some(claim) = service.store.claim(KIND) {
+        run(worker.on_due(&claim)).unwrap();
+    }
+}
+
+type Reaction = dyn Fn(&LocalCall) -> Result<Value, LocalError> + Send + Sync;
+
+/// Answers by a function, and remembers its calls.
+struct Local {
+    calls: Mutex<Vec<String>>,
+    react: Box<Reaction>,
+}
+
+impl std::fmt::Debug for Local {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Local")
+    }
+}
+
+impl Local {
+    fn new(
+        react: impl Fn(&LocalCall) -> Result<Value, LocalError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { calls: Mutex::default(), react: Box::new(react) })
+    }
+
+    fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl LocalStep for Local {
+    async fn run(&self, call: &LocalCall) -> Result<Value, LocalError> {
+        self.calls.lock().unwrap().push(format!("{}#{}", call.request, call.attempt));
+        (self.react)(call)
+    }
+}
+
+fn trip(service: &Service, hotel: &Arc<Local>, flight: &Arc<Local>) -> SagaWorker {
+    worker(service).local("trip", "hotel", hotel.clone()).local("trip", "flight", flight.clone())
+}
+
+fn ok() -> Arc<Local> {
+    Local::new(|_| Ok(json!(1)))
+}
+
+#[test]
+fn a_step_that_times_out_is_undone_on_the_timers_behalf() {
+    let service = service();
+    start(&service, "order");
+    assert_eq!(service.store.claim(KIND), None, "nothing is due yet");
+    service.time.advance(Duration::from_secs(30));
+    drive(&service, &worker(&service));
+    assert_eq!(service.status("o-1"), Status::Compensating);
+    let [first, release] = service.store.outbox().try_into().unwrap();
+    assert_eq!(release.envelope.kind.as_ref(), "ReleaseStock");
+    assert_eq!(release.envelope.actor, Actor::Timer("orders".into()));
+    assert_eq!(release.envelope.correlation, first.envelope.correlation);
+    let trace = |m: &amarra_messaging::Outgoing| m.envelope.traceparent.trace_id();
+    assert_eq!(trace(&release), trace(&first), "one trace from the start on");
+}
+
+#[test]
+fn the_deadline_undoes_a_saga_whose_pivot_was_not_sent() {
+    let service = service();
+    start(&service, "order");
+    service.time.advance(Duration::from_secs(60));
+    drive(&service, &worker(&service));
+    let unwinding = service.log("o-1").events.into_iter().find_map(|event| match event {
+        Event::Unwinding { cause } => Some(cause),
+        _ => None,
+    });
+    assert_eq!(unwinding, Some(amarra_saga::Cause::Deadline));
+}
+
+#[test]
+fn a_pivot_without_an_answer_is_asked_again_under_the_same_request() {
+    let service = service();
+    start(&service, "order");
+    service.input("o-1", Input::completed("reserve", json!(7))).unwrap();
+    for _ in 0..4 {
+        service.time.advance(Duration::from_secs(61));
+        drive(&service, &worker(&service));
+    }
+    let captures: Vec<_> = service
+        .store
+        .outbox()
+        .into_iter()
+        .filter(|m| m.envelope.kind.as_ref() != "ReserveStock")
+        .collect();
+    assert!(captures.len() >= 3, "{captures:?}");
+    assert!(captures.iter().all(|m| m.envelope.data == captures[0].envelope.data));
+    assert_eq!(service.status("o-1"), Status::Running);
+}
+
+#[test]
+fn local_calls_are_made_one_after_the_other_and_end_the_saga() {
+    let service = service();
+    let (hotel, flight) = (ok(), ok());
+    start(&service, "trip");
+    assert_eq!(service.store.due_in(&id()), Some(Duration::ZERO));
+    drive(&service, &trip(&service, &hotel, &flight));
+    assert_eq!(service.status("o-1"), Status::Completed);
+    assert_eq!(hotel.calls(), ["o-1:hotel:action#1"]);
+    assert_eq!(flight.calls(), ["o-1:flight:action#1"]);
+    assert_eq!(service.store.due_in(&id()), None);
+}
+
+#[test]
+fn a_local_call_is_made_outside_a_transaction_and_after_its_beginning_was_committed() {
+    let service = service();
+    let look = service.clone();
+    let hotel = Local::new(move |_| {
+        assert_eq!(look.store.open_units(), 0, "no transaction is open");
+        let begun = look.log("o-1").events.iter().any(|e| matches!(e, Event::LocalStarted { .. }));
+        assert!(begun, "its beginning is in the log");
+        Ok(json!(1))
+    });
+    start(&service, "trip");
+    drive(&service, &trip(&service, &hotel, &ok()));
+    assert_eq!(hotel.calls().len(), 1);
+}
+
+#[test]
+fn a_rejected_local_call_is_not_undone_and_what_was_before_it_is() {
+    let service = service();
+    let hotel = ok();
+    let flight = Local::new(|_| Err(LocalError::new(Class::Rejected, "full")));
+    start(&service, "trip");
+    drive(&service, &trip(&service, &hotel, &flight));
+    assert_eq!(service.status("o-1"), Status::Compensated);
+    assert_eq!(hotel.calls(), ["o-1:hotel:action#1", "o-1:hotel:compensation#1"]);
+    assert_eq!(flight.calls(), ["o-1:flight:action#1"]);
+}
+
+#[test]
+fn a_local_compensation_is_given_what_the_action_brought() {
+    let service = service();
+    let hotel = Local::new(|call| match call.request.op {
+        Op::Action => Ok(json!(42)),
+        Op::Compensation => {
+            assert_eq!(call.output, Some(json!(42)));
+            Ok(Value::Null)
+        }
+    });
+    let flight = Local::new(|_| Err(LocalError::new(Class::Rejected, "full")));
+    start(&service, "trip");
+    drive(&service, &trip(&service, &hotel, &flight));
+    assert_eq!(hotel.calls().len(), 2);
+}
+
+#[test]
+fn a_local_call_with_an_unknown_outcome_is_undone() {
+    let service = service();
+    let hotel = Local::new(|call| match call.request.op {
+        Op::Action => Err(LocalError::new(Class::Unknown, "connection lost")),
+        Op::Compensation => Ok(Value::Null),
+    });
+    start(&service, "trip");
+    drive(&service, &trip(&service, &hotel, &ok()));
+    assert_eq!(service.status("o-1"), Status::Compensated);
+    assert_eq!(hotel.calls(), ["o-1:hotel:action#1", "o-1:hotel:compensation#1"]);
+}
+
+#[derive(Debug)]
+struct Hangs;
+
+#[async_trait]
+impl LocalStep for Hangs {
+    async fn run(&self, call: &LocalCall) -> Result<Value, LocalError> {
+        match call.request.op {
+            Op::Action => std::future::pending().await,
+            Op::Compensation => Ok(Value::Null),
+        }
+    }
+}
+
+#[test]
+fn a_local_call_that_hangs_is_dropped_at_its_timeout_and_undone() {
+    let service = service();
+    let worker = worker(&service).local("trip", "hotel", Arc::new(Hangs));
+    start(&service, "trip");
+    let before = service.env.now();
+    drive(&service, &worker);
+    assert_eq!(service.status("o-1"), Status::Compensated);
+    assert_eq!(service.env.now().since(before), Duration::from_secs(5), "the step's timeout");
+}
+
+#[test]
+fn an_action_nobody_implements_is_undone_and_its_compensation_parks() {
+    let service = service();
+    start(&service, "trip");
+    drive(&service, &worker(&service));
+    assert_eq!(service.status("o-1"), Status::NeedsOperator);
+    assert_eq!(service.store.due_in(&id()), None, "no hot loop");
+}
+
+#[test]
+fn an_executor_whose_claim_was_superseded_appends_nothing() {
+    let service = service();
+    let (inner, claims) = (service.clone(), Arc::new(Mutex::new(Vec::<Claim>::new())));
+    let seen = claims.clone();
+    // While the first executor makes its call, its lease ends and a second one takes over.
+    let slow = Local::new(move |_| {
+        inner.time.advance(Duration::from_secs(11));
+        let claim = inner.store.claim(KIND).expect("the lease has ended");
+        seen.lock().unwrap().push(claim.clone());
+        let second = trip(&inner, &Local::new(|_| Ok(json!(2))), &ok());
+        run(second.on_due(&claim)).unwrap();
+        Ok(json!(1))
+    });
+    start(&service, "trip");
+    let first = service.store.claim(KIND).unwrap();
+    run(trip(&service, &slow, &ok()).on_due(&first)).unwrap();
+    let second = claims.lock().unwrap()[0].clone();
+    assert!(second.epoch > first.epoch);
+    let events = service.log("o-1").events;
+    let out = events.iter().find(|e| matches!(e, Event::Completed { .. }));
+    assert_eq!(out, None, "the first executor's outcome came too late: {events:#?}");
+    assert_eq!(service.status("o-1"), Status::Compensated);
+}
+
+#[test]
+fn a_crash_during_a_local_call_is_healed_by_the_next_claim() {
+    let service = service();
+    start(&service, "trip");
+    let claim = service.store.claim(KIND).unwrap();
+    // The executor dies where it stands: its future is dropped while the call is pending.
+    let dying = SagaWorker::new(
+        Arc::new(service.store.clone()),
+        amarra_core::Environment { timer: Arc::new(Never), ..service.env.clone() },
+        "orders",
+        service.sagas.clone(),
+    )
+    .local("trip", "hotel", Arc::new(Hangs));
+    assert!(dying.on_due(&claim).now_or_never().is_none());
+    assert_eq!(service.store.open_units(), 0);
+    assert_eq!(service.store.claim(KIND), None, "the dead one's lease");
+    service.time.advance(Duration::from_secs(11));
+    let hotel = ok();
+    drive(&service, &trip(&service, &hotel, &ok()));
+    assert_eq!(service.status("o-1"), Status::Compensated);
+    assert_eq!(hotel.calls(), ["o-1:hotel:compensation#1"], "the outcome is unknown");
+}
+
+#[derive(Debug)]
+struct Never;
+
+#[async_trait]
+impl amarra_core::Timer for Never {
+    async fn sleep_until(&self, _: amarra_core::Monotonic) {
+        std::future::pending().await
+    }
+}
+
+#[test]
+fn an_outcome_survives_commits_that_fail() {
+    for faults in
+        [[Fault::Serialization, Fault::UnknownLost], [Fault::UnknownLost, Fault::Serialization]]
+    {
+        let service = service();
+        let outer = service.clone();
+        let hotel = Local::new(move |call| {
+            if call.request.op == Op::Action {
+                outer.store.fail_commits(&faults);
+            }
+            Ok(json!(1))
+        });
+        start(&service, "trip");
+        drive(&service, &trip(&service, &hotel, &ok()));
+        assert_eq!(hotel.calls(), ["o-1:hotel:action#1"]);
+        assert_eq!(service.status("o-1"), Status::Completed);
+    }
+}
+
+#[test]
+fn a_commit_that_was_applied_after_all_is_not_repeated() {
+    let service = service();
+    let outer = service.clone();
+    let flight = Local::new(move |_| {
+        outer.store.fail_commits(&[Fault::UnknownApplied]);
+        Ok(json!(1))
+    });
+    start(&service, "trip");
+    drive(&service, &trip(&service, &ok(), &flight));
+    assert_eq!(service.status("o-1"), Status::Completed);
+    let completed = |e: &&Event| matches!(e, Event::Completed { .. });
+    assert_eq!(service.log("o-1").events.iter().filter(completed).count(), 2);
+}
+
+#[test]
+fn commits_that_keep_failing_are_reported_with_their_class() {
+    let service = service();
+    start(&service, "trip");
+    let config = AppendConfig { append_attempts_max: 2, ..AppendConfig::default() };
+    assert!(AppendConfig { append_attempts_max: 0, ..config }.validate().is_err());
+    let worker = trip(&service, &ok(), &ok()).configure(config).unwrap();
+    service.store.fail_commits(&[Fault::Serialization, Fault::Serialization]);
+    let error = run(worker.on_due(&service.store.claim(KIND).unwrap())).unwrap_err();
+    assert_eq!(error.class(), Class::Transient);
+    assert_eq!(service.status("o-1"), Status::Running);
+}
+
+#[test]
+fn a_message_during_a_local_call_leaves_the_claim_alone() {
+    let service = service();
+    let inner = service.clone();
+    let hotel = Local::new(move |call| {
+        if call.request.op == Op::Action {
+            let cancel = Input::Cancel { reason: "changed my mind".into() };
+            assert_eq!(inner.input("o-1", cancel).unwrap().outcome, Outcome::Applied);
+        }
+        Ok(json!(1))
+    });
+    start(&service, "trip");
+    let claim = service.store.claim(KIND).unwrap();
+    run(trip(&service, &hotel, &ok()).on_due(&claim)).unwrap();
+    let events = service.log("o-1").events;
+    assert!(events.iter().any(|e| matches!(e, Event::Completed { .. })), "{events:#?}");
+    // Undone only once its outcome was known: a local call has no barrier.
+    assert_eq!(hotel.calls(), ["o-1:hotel:action#1", "o-1:hotel:compensation#1"]);
+    assert_eq!(service.status("o-1"), Status::Compensated);
+}
+
+/// The owner's own aggregate.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+struct Owner(Vec<String>);
+
+impl Aggregate for Owner {
+    const KIND: &'static str = "owner";
+}
+
+#[derive(Debug)]
+struct Mirror {
+    fails: bool,
+}
+
+#[async_trait]
+impl Hooks for Mirror {
+    fn touches(&self, id: &SagaId) -> Vec<AggregateId> {
+        vec![Owner::aggregate_id(id.as_str())]
+    }
+
+    async fn apply(
+        &self,
+        session: &mut Session<'_>,
+        id: &SagaId,
+        progress: &Progress,
+    ) -> Result<(), HandlerError> {
+        let mut loaded: Loaded<Owner> = session.load(id.as_str()).await?;
+        let mut owner = loaded.state.clone().unwrap_or_default();
+        owner.0.extend(progress.transitions.iter().filter_map(|t| match t {
+            Transition::Unknown { step, .. } => Some(format!("{step} unknown")),
+            Transition::Ended(End::Completed) => Some("completed".into()),
+            _ => None,
+        }));
+        session.save(&mut loaded, owner, "mirror").await?;
+        if self.fails {
+            return Err(HandlerError::Refused("no".into()));
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn the_owners_aggregate_changes_in_the_same_unit() {
+    let service = service();
+    start(&service, "trip");
+    drive(&service, &trip(&service, &ok(), &ok()).hooks(Arc::new(Mirror { fails: false })));
+    let owner = service.unit(|session| Ok(run(session.load::<Owner>("o-1"))?.state)).unwrap();
+    assert_eq!(owner, Some(Owner(vec!["completed".into()])));
+}
+
+#[test]
+fn a_hook_that_fails_takes_the_saga_back_with_it() {
+    let service = service();
+    start(&service, "order");
+    service.time.advance(Duration::from_secs(30));
+    let worker = worker(&service).hooks(Arc::new(Mirror { fails: true }));
+    let error = run(worker.on_due(&service.store.claim(KIND).unwrap())).unwrap_err();
+    assert_eq!(error.class(), Class::Rejected);
+    assert_eq!(service.status("o-1"), Status::Running);
+    assert_eq!(service.store.sent(), ["ReserveStock"]);
+    assert!(!service.store.has(&Owner::aggregate_id("o-1")));
+}
+
+#[test]
+fn a_saga_without_a_definition_is_left_to_its_lease() {
+    let service = service();
+    start(&service, "trip");
+    let other = Service { sagas: Arc::new(Sagas::new("/orders")), ..service.clone() };
+    let claim = service.store.claim(KIND).unwrap();
+    let error = run(worker(&other).on_due(&claim)).unwrap_err();
+    assert_eq!(error.class(), Class::Fatal);
+    assert_eq!(service.status("o-1"), Status::Running);
+}
