@@ -253,7 +253,6 @@ impl Machine {
 
     fn open(&mut self, at: Monotonic, cause: Cause) {
         self.trips = self.trips.saturating_add(1);
-        self.ramp = None;
         self.enter(State::Open, at, cause);
         self.until = at.plus(self.open_wait());
     }

@@ -180,9 +180,9 @@ mod tests {
 
     fn drained(config: BudgetConfig) -> Budget {
         let budget = Budget::new(config).unwrap();
-        while let Some(retry) = budget.reserve(Monotonic::default()) {
-            retry.spend();
-        }
+        let now = Monotonic::default();
+        let all = (0..=config.tokens_max).map_while(|_| budget.reserve(now));
+        assert_eq!(all.map(Reserved::spend).count(), config.tokens_max as usize);
         budget
     }
 
@@ -195,7 +195,7 @@ mod tests {
             let (now, mut retries) = (Monotonic::default(), 0);
             for _ in 0..10_000 {
                 budget.deposit(now);
-                while let Some(retry) = budget.reserve(now) {
+                if let Some(retry) = budget.reserve(now) {
                     retry.spend();
                     retries += 1;
                 }

@@ -305,6 +305,7 @@ proptest! {
             }
             let got = breaker.snapshot();
             prop_assert_eq!((got.state, got.epoch), (model.state, model.epoch));
+            prop_assert_eq!(got.trips, model.trips);
             prop_assert_eq!(u64::from(got.probes_out), model.out);
             prop_assert_eq!(log.path(), model.path.clone());
         }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use amarra_core::{
     Class, Classify, Clock, Environment, Monotonic, SeededEntropy, Timer, Timestamp,
 };
-use amarra_resilience::breaker::{Breaker, Config, Observer, Outcome, State, Transition};
+use amarra_resilience::breaker::{Breaker, Config, Finish, Observer, Outcome, State, Transition};
+use amarra_resilience::retry::{Budget, Reserved};
 use async_trait::async_trait;
 
 pub fn ms(millis: u64) -> Duration {
@@ -60,12 +61,13 @@ impl World {
     /// Runs `work` to its end, moving time whenever it waits.
     pub fn run<F: Future>(&self, work: F) -> F::Output {
         let mut work = pin!(work);
-        loop {
+        for _ in 0..100_000 {
             match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(out) => return out,
                 Poll::Pending => assert!(self.jump(), "waits for nothing"),
             }
         }
+        panic!("never ends")
     }
 }
 
@@ -155,10 +157,18 @@ pub fn breaker(config: Config) -> (Breaker, Arc<Log>) {
     (Breaker::new("b", config, 1).unwrap().observed(log.clone()), log)
 }
 
-/// Opens `breaker` at `now` by failures.
-pub fn trip(breaker: &Breaker, now: Monotonic) {
-    while let Ok(permit) = breaker.admit(now) {
-        permit.finish(now, Outcome::Fail);
-    }
+/// Opens `breaker` at `now` by failures; returns how many it took.
+pub fn trip(breaker: &Breaker, now: Monotonic) -> usize {
+    let fail = |_: &usize| match breaker.admit(now) {
+        Ok(permit) => permit.finish(now, Outcome::Fail) == Finish::Recorded,
+        Err(_) => false,
+    };
+    let failures = (0..20_000).take_while(fail).count();
     assert_eq!(breaker.snapshot().state, State::Open);
+    failures
+}
+
+/// Spends every retry of `budget`; returns how many there were.
+pub fn drain(budget: &Budget, now: Monotonic) -> usize {
+    (0..20_000).map_while(|_| budget.reserve(now)).map(Reserved::spend).count()
 }
