@@ -165,6 +165,15 @@ mod tests {
     }
 
     #[test]
+    fn a_timer_under_an_old_lease_is_still_the_longest_due() {
+        let mut timers = Timers::default();
+        timers.set(&AggregateId::new("order", "old"), Some(at(1)));
+        timers.set(&AggregateId::new("order", "new"), Some(at(8)));
+        assert_eq!(claim(&mut timers, &query("x", 9), 5), [("old".to_owned(), 2)]);
+        assert_eq!(claim(&mut timers, &query("y", 1), 20), [("old".to_owned(), 3)]);
+    }
+
+    #[test]
     fn setting_a_timer_again_ends_claims_and_never_repeats_an_epoch() {
         let mut timers = Timers::default();
         let id = AggregateId::new("order", "a");

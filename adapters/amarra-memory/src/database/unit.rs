@@ -273,11 +273,10 @@ impl UnitOfWork for MemoryUnit {
     ) -> Result<(), TxError> {
         let verdict = self.arrive(Operation::Idempotency { route: &key.route }).await?;
         self.bounded("response (state_bytes_max)", response.body.len())?;
-        self.lock(LockKey::from(key)).await?;
-        self.attempt(|state, writes| {
+        self.attempt(|_, writes| {
+            // Begun here, so the key is locked and was not committed by anybody.
             let begun = writes.begun.contains(&LockKey::from(key));
-            let taken = writes.response_of(key).is_some() || state.tables.response(key).is_some();
-            if taken || !begun {
+            if !begun || writes.response_of(key).is_some() {
                 let id = AggregateId::new("idempotency-key", Arc::clone(&key.key));
                 return Err(TxError::Conflict { id });
             }

@@ -4,6 +4,7 @@ use amarra_core::Version;
 use amarra_memory::{BrokerConfig, DatabaseConfig};
 use amarra_messaging::message::Owner;
 use amarra_messaging::{Admit, TxError};
+use amarra_store::read_model::ViewWrite;
 use amarra_store::{DueQuery, IdempotencyKey, Idempotent, StoredResponse, UnitOfWork};
 
 use crate::world::{Begun, World, begin_save, body, group, incoming, put, secs, thing, version};
@@ -286,5 +287,114 @@ fn a_verified_claim_cannot_be_superseded_before_its_unit_ends() {
         assert!(newer.epoch > claim.epoch);
         let fenced = store.begin().await.unwrap().verify(&claim).await;
         assert!(matches!(fenced, Err(TxError::Fenced { .. })), "{fenced:?}");
+    });
+}
+
+#[test]
+fn a_response_is_recorded_once_and_only_for_a_key_that_was_begun() {
+    let world = World::new();
+    let response = StoredResponse { status: 201, body: body("{}") };
+    world.run(async {
+        let mut stranger = world.store("a").begin().await.unwrap();
+        let recorded = stranger.record_response(&key(1), &response).await;
+        assert!(matches!(recorded, Err(TxError::Conflict { .. })), "{recorded:?}");
+        let mut unit = world.store("a").begin().await.unwrap();
+        unit.begin_idempotent(&key(1)).await.unwrap();
+        unit.record_response(&key(1), &response).await.unwrap();
+        let replay = unit.begin_idempotent(&key(1)).await;
+        assert_eq!(replay, Ok(Idempotent::Replay(response.clone())), "its own response");
+        let twice = unit.record_response(&key(1), &response).await;
+        assert!(matches!(twice, Err(TxError::Conflict { .. })), "{twice:?}");
+    });
+}
+
+#[test]
+fn a_timer_is_set_by_one_unit_at_a_time_and_setting_it_ends_its_own_claim() {
+    let world = World::new();
+    world.run(async {
+        let store = world.store("a");
+        let mut first = store.begin().await.unwrap();
+        first.schedule(&thing("k"), Some(secs(0))).await.unwrap();
+        let mut unit = store.begin().await.unwrap();
+        let mut second = Begun::new(async move {
+            let set = unit.schedule(&thing("k"), Some(secs(9))).await;
+            (unit, set)
+        });
+        assert!(second.poll().is_none(), "two units set one timer");
+        first.commit().await.unwrap();
+        let (unit, set) = second.poll().unwrap();
+        assert_eq!(set, Ok(()));
+        drop(unit);
+
+        let kind = "thing".into();
+        let query = DueQuery { kind, owner: Owner::from("one"), lease: secs(9), limit: 1 };
+        let claim = store.claim_due(&query).await.unwrap().pop().unwrap();
+        let mut unit = store.begin().await.unwrap();
+        unit.verify(&claim).await.unwrap();
+        unit.schedule(&thing("k"), None).await.unwrap();
+        let fenced = unit.verify(&claim).await;
+        assert!(matches!(fenced, Err(TxError::Fenced { .. })), "{fenced:?}");
+    });
+}
+
+#[test]
+fn everything_stored_is_bounded_by_the_field_its_error_names() {
+    let config = DatabaseConfig { state_bytes_max: 4, ..DatabaseConfig::default() };
+    let world = World::with(config, BrokerConfig::default());
+    world.run(async {
+        for large in [false, true] {
+            let bytes = body(if large { "12345" } else { "1234" });
+            let begin = || async { world.store("a").begin().await.unwrap() };
+            let saved = begin().await.save(&thing("k"), Version::ABSENT, bytes.clone()).await;
+            let response = StoredResponse { status: 200, body: bytes.clone() };
+            let mut unit = begin().await;
+            unit.begin_idempotent(&key(1)).await.unwrap();
+            let recorded = unit.record_response(&key(1), &response).await;
+            let write = ViewWrite {
+                view: "v".into(),
+                key: "k".into(),
+                position: Version::new(1),
+                body: Some(bytes),
+            };
+            let written = begin().await.write_view(write).await;
+            for answer in [saved, recorded, written] {
+                match (large, answer) {
+                    (false, answer) => assert_eq!(answer, Ok(())),
+                    (true, Err(TxError::TooLarge { what, bound: 4 })) => {
+                        assert!(what.contains("state_bytes_max"), "{what}");
+                    }
+                    (true, answer) => panic!("{answer:?}"),
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_view_row_is_locked_even_while_it_does_not_exist() {
+    let world = World::new();
+    let write = |n: u64| ViewWrite {
+        view: "v".into(),
+        key: "k".into(),
+        position: Version::new(n),
+        body: Some(body("row")),
+    };
+    world.run(async {
+        let mut first = world.store("a").begin().await.unwrap();
+        assert_eq!(first.load_view("v", "k").await, Ok(None));
+        let mut reader = world.store("b").begin().await.unwrap();
+        let mut reading = Begun::new(async move { reader.load_view("v", "k").await });
+        let mut writer = world.store("c").begin().await.unwrap();
+        let blind = write(9);
+        let mut writing = Begun::new(async move { writer.write_view(blind).await });
+        assert!(reading.poll().is_none() && writing.poll().is_none());
+        first.write_view(write(1)).await.unwrap();
+        let own = first.load_view("v", "k").await.unwrap().unwrap();
+        assert_eq!(own.position, Version::new(1));
+        first.commit().await.unwrap();
+        let row = reading.poll().unwrap().unwrap().unwrap();
+        assert_eq!(row.position, Version::new(1));
+        drop(reading);
+        assert_eq!(writing.poll(), Some(Ok(())));
     });
 }

@@ -21,11 +21,11 @@ use amarra_store::{Handler, ReadModel, Store, TransactionalProcessor};
 use async_trait::async_trait;
 
 /// One database, one broker, and the time they live in.
-pub struct Memory {
-    pub clock: Arc<ManualClock>,
-    pub env: Environment,
-    pub database: MemoryDatabase,
-    pub broker: MemoryBroker,
+pub(crate) struct Memory {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) env: Environment,
+    pub(crate) database: MemoryDatabase,
+    pub(crate) broker: MemoryBroker,
     losses: Arc<Losses>,
     incarnations: Mutex<BTreeMap<String, u64>>,
 }
@@ -63,7 +63,7 @@ impl Faults for Losses {
 }
 
 impl Memory {
-    pub fn new(harness: &Harness) -> Self {
+    pub(crate) fn new(harness: &Harness) -> Self {
         let losses = Arc::new(Losses::default());
         let hooks = Hooks::default().with_faults(losses.clone());
         let server = harness.environment("servers");
@@ -85,7 +85,7 @@ impl Memory {
     }
 
     /// Runs a law on its own harness.
-    pub fn block_on<B, F: Future<Output = ()>>(
+    pub(crate) fn block_on<B, F: Future<Output = ()>>(
         make: impl FnOnce(Self) -> B,
         law: impl FnOnce(B) -> F,
     ) {
@@ -162,8 +162,8 @@ impl BrokerBackend for Memory {
         self.broker.create_topic(topic.clone(), partitions).unwrap();
     }
 
-    fn transport(&self, client: &str) -> Arc<dyn Transport> {
-        Arc::new(self.broker.transport(ClientId::new(client, 1), "orders"))
+    fn transport(&self, client: &str, source: &str) -> Arc<dyn Transport> {
+        Arc::new(self.broker.transport(ClientId::new(client, 1), source))
     }
 
     async fn consumer(&self, topics: &[Topic], group: &Group, member: &Owner) -> Box<dyn Consumer> {

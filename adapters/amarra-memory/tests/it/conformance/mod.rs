@@ -1,6 +1,6 @@
 //! Every law of every port this crate implements, and of the engines over its store.
 
-pub mod backend;
+pub(crate) mod backend;
 
 use backend::Memory;
 
@@ -10,6 +10,7 @@ amarra_conformance::outbox_laws!(Memory);
 amarra_conformance::outbox_log_laws!(Memory);
 amarra_conformance::inbox_laws!(Memory);
 amarra_conformance::parking_laws!(Memory);
+amarra_conformance::barrier_laws!(Memory);
 amarra_conformance::store_laws!(Memory);
 amarra_conformance::timer_laws!(Memory);
 amarra_conformance::read_model_laws!(Memory);
