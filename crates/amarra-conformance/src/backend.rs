@@ -139,8 +139,8 @@ pub trait BrokerBackend: Backend + Send + Sync {
     /// Creates a topic with `partitions` partitions, on as many brokers as the backend runs.
     async fn create(&self, topic: &Topic, partitions: u32);
 
-    /// Returns the transport as the process `client` reaches the broker.
-    fn transport(&self, client: &str) -> Arc<dyn Transport>;
+    /// Returns the transport of the outbox `source` as the process `client` reaches the broker.
+    fn transport(&self, client: &str, source: &str) -> Arc<dyn Transport>;
 
     /// Joins a group as one member.
     async fn consumer(&self, topics: &[Topic], group: &Group, member: &Owner) -> Box<dyn Consumer>;

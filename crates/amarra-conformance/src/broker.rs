@@ -53,9 +53,12 @@ pub(crate) fn numbers(deliveries: &[Delivery], key: &str) -> Vec<u32> {
     deliveries.iter().filter(|d| d.record.key == key.as_bytes()).map(number).collect()
 }
 
+/// The outbox whose records the laws publish.
+pub(crate) const SOURCE: &str = "orders";
+
 /// Opens a session.
 pub(crate) async fn open<B: BrokerBackend>(b: &B, client: &str, lease: &Lease) -> Box<dyn Session> {
-    b.transport(client).open(lease).await.must("open a session")
+    b.transport(client, SOURCE).open(lease).await.must("open a session")
 }
 
 /// Publishes until all is stored, from the first record not known to be stored on, as the relay
@@ -63,7 +66,7 @@ pub(crate) async fn open<B: BrokerBackend>(b: &B, client: &str, lease: &Lease) -
 pub(crate) async fn publish_all<B: BrokerBackend>(b: &B, client: &str, records: &[Publish]) {
     let mut from = 0;
     for _ in 0..ROUNDS {
-        let Ok(mut session) = b.transport(client).open(&lease(0, 1)).await else {
+        let Ok(mut session) = b.transport(client, SOURCE).open(&lease(0, 1)).await else {
             b.env().sleep(b.patience()).await;
             continue;
         };

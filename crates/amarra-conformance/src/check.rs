@@ -123,6 +123,11 @@ pub(crate) async fn once<T>(
     Ok(value)
 }
 
+/// Waits for a random moment, so that tasks side by side meet in another place each time.
+pub(crate) async fn jitter(env: &Environment) {
+    env.sleep(Duration::from_micros(env.entropy.below(200))).await;
+}
+
 /// Begins a unit.
 pub(crate) async fn begin(store: &dyn Store) -> Box<dyn UnitOfWork> {
     store.begin().await.must("begin")

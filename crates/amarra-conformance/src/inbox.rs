@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use crate::backend::{CommitLoss, StoreBackend};
 use crate::check::{
-    Must, begin, bump, commit, committed, incoming, may_repeat, thing, transact, within,
+    Must, begin, bump, commit, committed, incoming, jitter, may_repeat, thing, transact, within,
 };
 use crate::law::suite;
 
@@ -86,7 +86,9 @@ pub async fn inb_1_of_many_at_once_exactly_one_is_fresh_and_commits<B: StoreBack
         async move {
             let store = b.store(&format!("consumer-{n}"));
             transact(env, store.as_ref(), async |unit| {
+                jitter(env).await;
                 let admitted = unit.admit(&group(), message).await?;
+                jitter(env).await;
                 if admitted == Admit::Fresh {
                     bump(unit, &thing("k"), "applied").await?;
                 }

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::StoreBackend;
-use crate::check::{Must, envelope, incoming, transact};
+use crate::check::{Must, envelope, incoming, jitter, transact};
 
 /// The kind of message the ledger refuses.
 pub const POISON: &str = "Poison";
@@ -111,7 +111,9 @@ impl Command for Note {
 
 /// Notes an event for a key and announces how many there are now.
 async fn take(session: &mut Session<'_>, key: &str, event: EventId) -> Result<u64, HandlerError> {
+    jitter(session.env()).await;
     let mut notes: Loaded<Notes> = session.load(key).await?;
+    jitter(session.env()).await;
     let mut next = notes.state.take().unwrap_or_default();
     next.events.push(event);
     let count = u64::try_from(next.events.len()).unwrap_or(u64::MAX);

@@ -7,6 +7,7 @@
 )]
 
 mod backend;
+pub mod barrier;
 mod broker;
 mod check;
 pub mod clock;
@@ -59,6 +60,7 @@ pub fn laws() -> impl Iterator<Item = &'static Law> {
         unit::LAWS,
         timer::LAWS,
         read_model::LAWS,
+        barrier::LAWS,
         handler::LAWS,
         command::LAWS,
     ]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::join;
 
 use crate::backend::{CommitLoss, StoreBackend};
-use crate::check::{Gate, Must, begin, bump, commit, outgoing, refusal, thing, transact};
+use crate::check::{Gate, Must, begin, bump, commit, jitter, outgoing, refusal, thing, transact};
 use crate::law::suite;
 use crate::reader::{Reader, assert_commit_order, assert_once, ids};
 
@@ -189,7 +189,7 @@ pub async fn obx_3_many_writers_of_one_aggregate_append_in_commit_order<B: Store
     let writers = (0..8).map(|n| {
         let (b, env) = (&b, &env);
         async move {
-            env.sleep(std::time::Duration::from_millis(env.entropy.below(5))).await;
+            jitter(env).await;
             append_change(b, &format!("writer-{n}"), "k").await;
         }
     });
@@ -263,7 +263,9 @@ async fn append_change<B: StoreBackend>(b: &B, client: &str, id: &str) {
     let env = b.env();
     transact(&env, b.store(client).as_ref(), async |unit| {
         let version = bump(unit, &thing(id), client).await?;
-        unit.enqueue(&[outgoing(&env, id, version.get())]).await
+        unit.enqueue(&[outgoing(&env, id, version.get())]).await?;
+        jitter(&env).await;
+        Ok(())
     })
     .await;
 }

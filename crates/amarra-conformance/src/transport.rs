@@ -9,7 +9,7 @@ use amarra_messaging::{PublishError, Record, Session};
 use bytes::Bytes;
 
 use crate::backend::{BrokerBackend, PublishLoss};
-use crate::broker::{lease, number, numbers, open, publish, publish_all, read_all, topic};
+use crate::broker::{SOURCE, lease, number, numbers, open, publish, publish_all, read_all, topic};
 use crate::check::{Must, refusal};
 use crate::law::suite;
 use crate::partition::{GOLDEN, partition_of};
@@ -22,6 +22,7 @@ suite! {
             "TRN-1" trn_1_a_newer_session_fences_the_older_one,
             "TRN-1" trn_1_an_older_epoch_does_not_open_any_more,
             "TRN-1" trn_1_shards_do_not_fence_each_other,
+            "TRN-1" trn_1_outboxes_do_not_fence_each_other,
             "TRN-1" trn_1_the_holder_of_an_epoch_may_open_again,
             "TRN-1" trn_1_an_epoch_survives_a_crash;
         Session:
@@ -68,7 +69,7 @@ pub async fn trn_1_an_older_epoch_does_not_open_any_more<B: BrokerBackend>(b: B)
     let topic = topic(&b, "things", 2).await;
     let mut new = open(&b, "new", &lease(0, 7)).await;
     for epoch in [1, 6] {
-        let opened = b.transport("old").open(&lease(0, epoch)).await;
+        let opened = b.transport("old", SOURCE).open(&lease(0, epoch)).await;
         match opened {
             Err(e) => assert!(matches!(e, PublishError::Fenced { .. }), "epoch {epoch}: {e}"),
             // A broker that fences by its own counter may find out at the first call.
@@ -92,6 +93,17 @@ pub async fn trn_1_shards_do_not_fence_each_other<B: BrokerBackend>(b: B) {
     assert_eq!(read_all(&b, &topic, 3).await.len(), 3);
 }
 
+/// Shards of two outboxes have the same number and nothing else in common.
+pub async fn trn_1_outboxes_do_not_fence_each_other<B: BrokerBackend>(b: B) {
+    let topic = topic(&b, "things", 2).await;
+    let mut ours = open(&b, "a", &lease(0, 1)).await;
+    let mut theirs = b.transport("c", "payments").open(&lease(0, 9)).await.must("open a session");
+    publish_ok(ours.as_mut(), &[publish(&topic, "k", 1)]).await;
+    publish_ok(theirs.as_mut(), &[publish(&topic, "k", 2)]).await;
+    publish_ok(ours.as_mut(), &[publish(&topic, "k", 3)]).await;
+    assert_eq!(numbers(&read_all(&b, &topic, 3).await, "k"), [1, 2, 3]);
+}
+
 /// A relay that lost its connection, not its lease, goes on.
 pub async fn trn_1_the_holder_of_an_epoch_may_open_again<B: BrokerBackend>(b: B) {
     let topic = topic(&b, "things", 2).await;
@@ -110,7 +122,7 @@ pub async fn trn_1_an_epoch_survives_a_crash<B: BrokerBackend>(b: B) {
     let new = open(&b, "new", &lease(0, 2)).await;
     b.crash().await;
     assert!(old.publish(&[publish(&topic, "k", 9)]).await.is_err(), "a zombie after a crash");
-    if let Ok(mut session) = b.transport("old").open(&lease(0, 1)).await {
+    if let Ok(mut session) = b.transport("old", SOURCE).open(&lease(0, 1)).await {
         assert!(session.publish(&[publish(&topic, "k", 9)]).await.is_err(), "a zombie came back");
     }
     drop(new);

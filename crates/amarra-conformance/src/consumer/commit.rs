@@ -1,7 +1,9 @@
 //! Whose commits count, and that nothing else moves an offset.
 
-use amarra_core::{Class, Classify};
-use amarra_messaging::consumer::ConsumerError;
+use std::collections::BTreeMap;
+
+use amarra_core::{Class, Classify, Entropy};
+use amarra_messaging::consumer::{ConsumerError, TopicPartition};
 use amarra_messaging::{Offset, Topic};
 
 use crate::backend::BrokerBackend;
@@ -80,6 +82,64 @@ pub async fn con_4_a_commit_before_any_assignment_is_refused<B: BrokerBackend>(b
     assert!(answer.is_err(), "a commit before any assignment was accepted");
     drop(member);
     assert_next(&b, &topic, 1, 0).await;
+}
+
+/// Members that read, commit, fall silent, leave and come back at random: whatever was accepted of
+/// each partition only goes forward, and in the end everything was read and committed.
+pub async fn con_4_accepted_commits_never_go_back_over_random_rebalances<B: BrokerBackend>(b: B) {
+    let topic = filled(&b, 3).await;
+    let topics = [topic.clone()];
+    let env = b.env();
+    let mut accepted: BTreeMap<TopicPartition, u64> = BTreeMap::new();
+    let mut members: Vec<Member> = Vec::new();
+    for round in 0..60 {
+        if members.len() < 3 && env.entropy.below(3) == 0 {
+            members.push(Member::join(&b, &topics, "readers", &format!("m{round}")).await);
+        }
+        let at = usize::try_from(env.entropy.below(3)).unwrap_or(0);
+        let Some(member) = members.get_mut(at) else { continue };
+        match env.entropy.below(8) {
+            0 => drop(members.remove(at)),
+            1 => env.sleep(b.session_timeout() / 3).await,
+            _ => {
+                member.poll(2, b.patience()).await;
+                commit_one(member, env.entropy.as_ref(), &mut accepted).await;
+            }
+        }
+    }
+    drop(members);
+    let mut last = join(&b, &topic, 3, "last").await;
+    drain(&b, &mut last, 0).await;
+    for number in 0..3 {
+        let next = accepted.get(&partition(&topic, number)).copied().unwrap_or(0);
+        assert_eq!(last.offsets(number), (next..4).collect::<Vec<_>>(), "partition {number}");
+    }
+}
+
+/// Commits behind one of the records a member has read, chosen at random.
+async fn commit_one(
+    member: &mut Member,
+    entropy: &dyn Entropy,
+    accepted: &mut BTreeMap<TopicPartition, u64>,
+) {
+    let count = u64::try_from(member.seen.len()).unwrap_or(0);
+    let at = usize::try_from(entropy.below(count)).unwrap_or(0);
+    let Some(delivery) = member.seen.get(at) else { return };
+    let from = partition(&delivery.topic, delivery.partition.0);
+    let next = delivery.offset.0 + 1;
+    let before = accepted.get(&from).copied().unwrap_or(0);
+    // A member commits forward only; one that holds an old record of a lost partition may not.
+    let stale = !member.assigned.contains(&from);
+    if next < before && !stale {
+        return;
+    }
+    match member.commit(&from, next).await {
+        Ok(()) => {
+            assert!(!stale, "a partition that was revoked was committed");
+            accepted.insert(from, next);
+        }
+        Err(e) => assert!(e == ConsumerError::Fenced, "a commit: {e}"),
+    }
 }
 
 /// Each new member goes on where the last one committed.

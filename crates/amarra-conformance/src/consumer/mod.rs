@@ -35,6 +35,7 @@ suite! {
             "CON-3" con_3_a_dropped_poll_loses_no_record,
             "CON-4" con_4_a_commit_of_an_older_generation_is_refused,
             "CON-4" con_4_a_commit_of_a_foreign_partition_is_refused,
+            "CON-4" con_4_accepted_commits_never_go_back_over_random_rebalances,
             "CON-4" con_4_a_commit_before_any_assignment_is_refused,
             "CON-5" con_5_a_committed_offset_survives_the_member,
             "CON-5" con_5_a_committed_offset_survives_a_broker_crash,

@@ -8,7 +8,7 @@ use amarra_store::audit::{Hash, verify_chain};
 use futures_util::future::{join, join_all};
 
 use crate::backend::StoreBackend;
-use crate::check::{Gate, Must, audit, begin, bump, commit, thing, transact};
+use crate::check::{Gate, Must, audit, begin, bump, commit, jitter, thing, transact};
 
 async fn rows<B: StoreBackend>(b: &B) -> Vec<AuditRow> {
     let rows = b.store("observer").audit_rows(0, 1000).await.must("audit_rows");
@@ -24,7 +24,9 @@ fn subjects(rows: &[AuditRow]) -> Vec<AggregateId> {
 async fn change<B: StoreBackend>(b: &B, client: &str, id: &str) {
     transact(&b.env(), b.store(client).as_ref(), async |unit| {
         let version = bump(unit, &thing(id), client).await?;
-        unit.audit(audit(&b.env(), &thing(id), version.get())).await
+        unit.audit(audit(&b.env(), &thing(id), version.get())).await?;
+        jitter(&b.env()).await;
+        Ok(())
     })
     .await;
 }
@@ -76,7 +78,7 @@ pub async fn uow_8_many_writers_make_one_chain<B: StoreBackend>(b: B) {
         let (b, env) = (&b, &env);
         async move {
             for _ in 0..3 {
-                env.sleep(std::time::Duration::from_micros(env.entropy.below(100))).await;
+                jitter(env).await;
                 change(b, &format!("writer-{n}"), &format!("k{n}")).await;
             }
         }

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 
 use crate::backend::{CommitLoss, StoreBackend};
-use crate::check::{Must, begin, bump, commit, committed, may_repeat, thing, transact, within};
+use crate::check::{
+    Must, begin, bump, commit, committed, jitter, may_repeat, thing, transact, within,
+};
 
 fn key(name: &str) -> IdempotencyKey {
     IdempotencyKey {
@@ -94,8 +96,13 @@ pub async fn uow_9_of_many_at_once_one_is_fresh<B: StoreBackend>(b: B) {
         async move {
             let store = b.store(&format!("caller-{n}"));
             loop {
-                let answer =
-                    transact(env, store.as_ref(), async |unit| run(unit, &key("1")).await).await;
+                let answer = transact(env, store.as_ref(), async |unit| {
+                    jitter(env).await;
+                    let answer = run(unit, &key("1")).await?;
+                    jitter(env).await;
+                    Ok(answer)
+                })
+                .await;
                 if answer != Idempotent::InFlight {
                     return answer;
                 }

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use futures_util::future::{join, join_all};
 
 use crate::backend::StoreBackend;
-use crate::check::{Must, begin, bump, commit, committed, load, put, thing, transact, within};
+use crate::check::{
+    Must, begin, bump, commit, committed, jitter, load, put, thing, transact, within,
+};
 
 /// Ids in any order come back in that order.
 pub async fn uow_1_load_answers_in_the_order_asked_for<B: StoreBackend>(b: B) {
@@ -64,7 +66,7 @@ pub async fn uow_1_units_that_load_in_opposite_orders_do_not_deadlock<B: StoreBa
             for _ in 0..5 {
                 let mut unit = begin(b.store(client).as_ref()).await;
                 let states = unit.load(&ids).await.must("load");
-                env.sleep(std::time::Duration::from_micros(env.entropy.below(200))).await;
+                jitter(env).await;
                 for (id, state) in ids.iter().zip(states) {
                     unit.save(id, state.version, Bytes::from_static(b"x")).await.must("save");
                 }
@@ -93,7 +95,7 @@ pub async fn uow_1_random_sets_never_deadlock<B: StoreBackend>(b: B) {
                 let mut unit = begin(b.store(&format!("client-{n}")).as_ref()).await;
                 let states = unit.load(&ids).await.must("load of a random set");
                 assert_eq!(states.len(), ids.len(), "an id asked for twice is answered twice");
-                env.sleep(std::time::Duration::from_micros(env.entropy.below(300))).await;
+                jitter(env).await;
                 commit(unit).await;
             }
         }
@@ -156,7 +158,7 @@ pub async fn uow_2_no_update_is_lost_under_contention<B: StoreBackend>(b: B) {
             for _ in 0..5 {
                 transact(env, store.as_ref(), async |unit| {
                     let (version, body) = load(unit, &thing("sum")).await?;
-                    env.sleep(std::time::Duration::from_micros(env.entropy.below(100))).await;
+                    jitter(env).await;
                     let sum = [&body[..], b"x"].concat();
                     unit.save(&thing("sum"), version, Bytes::from(sum)).await
                 })

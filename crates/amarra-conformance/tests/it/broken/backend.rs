@@ -90,9 +90,11 @@ impl BrokerBackend for Broken {
         self.memory.create(topic, partitions).await;
     }
 
-    fn transport(&self, client: &str) -> Arc<dyn Transport> {
+    fn transport(&self, client: &str, source: &str) -> Arc<dyn Transport> {
+        let forgets = self.defect == Defect::SessionsForgetTheirOutbox;
+        let source = if forgets { "all" } else { source };
         Arc::new(BrokenTransport {
-            inner: self.memory.transport(client),
+            inner: self.memory.transport(client, source),
             defect: self.defect,
             opened: self.opened.clone(),
         })

@@ -64,6 +64,7 @@ pub enum Defect {
     LogNeverExpires,
     LogSettlesTheWholeKey,
     SessionsFenceNobody,
+    SessionsForgetTheirOutbox,
     SessionHidesThatItIsFenced,
     SessionPublishesTwice,
     SessionReversesACall,
@@ -121,12 +122,14 @@ macro_rules! defects {
 }
 
 defects! {
-    versions_are_checked: SaveIgnoresTheVersion breaks unit [
-        uow_3_a_stale_version_conflicts_and_changes_nothing,
-        uow_3_a_version_from_the_future_conflicts,
-        uow_3_creating_what_exists_conflicts,
-        uow_3_of_two_that_create_one_id_one_conflicts,
-    ];
+    versions_are_checked: SaveIgnoresTheVersion breaks
+        unit [
+            uow_3_a_stale_version_conflicts_and_changes_nothing,
+            uow_3_a_version_from_the_future_conflicts,
+            uow_3_creating_what_exists_conflicts,
+            uow_3_of_two_that_create_one_id_one_conflicts,
+        ]
+        barrier [bar_1_of_many_at_once_one_proceeds];
     locks_are_taken_in_id_order: LoadLocksInTheOrderAskedFor breaks unit [
         uow_1_units_that_load_in_opposite_orders_do_not_deadlock,
         uow_1_random_sets_never_deadlock,
@@ -317,6 +320,9 @@ defects! {
         trn_5_a_fenced_session_stores_nothing,
         trn_5_a_zombie_among_its_successors_calls_stores_nothing,
     ];
+    outboxes_have_their_own_fences: SessionsForgetTheirOutbox breaks transport [
+        trn_1_outboxes_do_not_fence_each_other,
+    ];
     fenced_sessions_say_so: SessionHidesThatItIsFenced breaks transport [
         trn_1_a_newer_session_fences_the_older_one,
         trn_5_a_fenced_session_stores_nothing,
@@ -340,6 +346,7 @@ defects! {
     ];
     keys_go_by_murmur2: SessionHashesOtherwise breaks transport [trn_6_keys_go_where_kafka_puts_them];
     old_generations_are_refused: ConsumerCommitsForAnyGeneration breaks consumer [
+        con_4_accepted_commits_never_go_back_over_random_rebalances,
         con_4_a_commit_of_an_older_generation_is_refused,
         con_4_a_commit_of_a_foreign_partition_is_refused,
         con_4_a_commit_before_any_assignment_is_refused,
