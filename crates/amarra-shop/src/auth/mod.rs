@@ -40,4 +40,5 @@ pub(crate) fn equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "tests")]
 mod tests;

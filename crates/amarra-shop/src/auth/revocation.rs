@@ -76,8 +76,8 @@ impl Revocations {
             UserLocked::KIND => codec.decode::<UserLocked>(envelope)?.user_id,
             SessionRevoked::KIND => {
                 let revoked: SessionRevoked = codec.decode(envelope)?;
-                // One device logging out leaves the other devices' tokens alone.
-                if revoked.cause == "logout" {
+                // One device's login that ended leaves the other devices' tokens alone.
+                if matches!(revoked.cause.as_str(), "logout" | "evicted") {
                     return Ok(());
                 }
                 revoked.user_id
@@ -124,10 +124,75 @@ impl Processor for RevocationFeed {
 
 #[cfg(test)]
 mod tests {
+    use amarra_core::{Actor, AggregateId, PartitionKey, SeededEntropy, TraceParent, Version};
+    use amarra_messaging::message::{Offset, Partition};
+
     use super::*;
+    use crate::contract::Role;
+    use crate::contract::users::UserVerified;
 
     fn user(n: u128) -> UserId {
         uuid::Uuid::from_u128(n).into()
+    }
+
+    fn event<M: Message>(version: u64, message: &M) -> Envelope {
+        let entropy = SeededEntropy::new(1, "events");
+        Envelope {
+            id: uuid::Uuid::from_u128(1).into(),
+            source: "/amarra/users".into(),
+            kind: M::KIND.into(),
+            schema_version: 1,
+            subject: AggregateId::new("user", user(7).to_string()),
+            subject_version: Version::new(version),
+            partition_key: PartitionKey::new("7"),
+            correlation: uuid::Uuid::nil().into(),
+            causation: None,
+            actor: Actor::Service("users".into()),
+            traceparent: TraceParent::root(&entropy),
+            time: amarra_core::Timestamp::EPOCH,
+            data: Codec::encode(message).unwrap(),
+        }
+    }
+
+    fn session_revoked(cause: &str) -> SessionRevoked {
+        SessionRevoked { user_id: user(7), family_id: "f".into(), cause: cause.into() }
+    }
+
+    #[test]
+    fn events_that_change_what_a_user_may_do_revoke_and_others_do_not() {
+        let check = |event: Envelope, expect| {
+            let revocations = Revocations::default();
+            revocations.observe(&event).unwrap();
+            assert_eq!(revocations.version_min(user(7)), expect, "{}", event.kind);
+        };
+        let roles = RolesChanged { user_id: user(7), added: vec![], removed: vec![Role::Support] };
+        check(event(4, &roles), 4);
+        check(event(4, &UserLocked { user_id: user(7), reason: String::new() }), 4);
+        check(event(4, &session_revoked("reuse")), 4);
+        check(event(4, &session_revoked("logout_all")), 4);
+        check(event(4, &session_revoked("logout")), 0);
+        check(event(4, &session_revoked("evicted")), 0);
+        check(event(4, &UserVerified { user_id: user(7) }), 0);
+    }
+
+    #[test]
+    fn the_feed_reads_deliveries_and_names_the_one_it_cannot() {
+        let revocations = Arc::new(Revocations::default());
+        let feed = RevocationFeed::new(Arc::clone(&revocations));
+        let delivery = |event: &Envelope| Delivery {
+            topic: "users.events".into(),
+            partition: Partition(0),
+            offset: Offset(0),
+            record: wire::encode(event, None),
+        };
+        let good = event(6, &session_revoked("reuse"));
+        let broken = Envelope { data: "{}".into(), ..good.clone() };
+        let batch = [delivery(&good), delivery(&broken)];
+        let apply = |batch| futures_util::FutureExt::now_or_never(feed.apply(batch)).unwrap();
+        assert_eq!(apply(&batch[..1]), Ok(()));
+        assert_eq!(revocations.version_min(user(7)), 6);
+        let error = apply(&batch).unwrap_err();
+        assert_eq!((error.class, error.culprit), (Class::Fatal, Some(1)));
     }
 
     #[test]

@@ -13,12 +13,13 @@ use crate::contract::{ApiError, Role};
 
 const NOW: i64 = 1_700_000_000;
 
+/// Holds microseconds.
 #[derive(Debug)]
 struct ManualClock(AtomicI64);
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.0.load(Ordering::Relaxed) * 1_000_000)
+        Timestamp::from_micros(self.0.load(Ordering::Relaxed))
     }
 
     fn monotonic(&self) -> Monotonic {
@@ -40,7 +41,7 @@ fn keys(active: u8, standby: Option<u8>) -> KeyConfig {
 
 fn world(cache_tokens_max: usize) -> World {
     let signer = TokenSigner::new(TokenConfig::new(keys(1, Some(2)))).unwrap();
-    let clock = Arc::new(ManualClock(AtomicI64::new(NOW)));
+    let clock = Arc::new(ManualClock(AtomicI64::new(NOW * 1_000_000)));
     let revocations = Arc::new(Revocations::default());
     let config = VerifierConfig { cache_tokens_max, ..VerifierConfig::default() };
     let verifier = TokenVerifier::new(
@@ -64,7 +65,7 @@ impl World {
     }
 
     fn at(&self, secs: i64) -> &Self {
-        self.clock.0.store(secs, Ordering::Relaxed);
+        self.clock.0.store(secs * 1_000_000, Ordering::Relaxed);
         self
     }
 

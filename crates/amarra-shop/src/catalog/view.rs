@@ -196,6 +196,7 @@ impl Handler for Projection {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "tests")]
 mod tests {
     use super::*;
     use crate::contract::Currency;

@@ -60,7 +60,7 @@ impl Outgoing {
         Self { method: parts.method, target, headers, body }
     }
 
-    /// Makes the request of one try.
+    /// Makes the request of one try, with the deadline to send along.
     ///
     /// # Errors
     /// None in practice: every part was part of a request before.
@@ -74,10 +74,8 @@ impl Outgoing {
             .uri(self.target.as_str())
             .body(self.body.clone())?;
         *request.headers_mut() = self.headers.clone();
-        if let Some(next) = deadline.next_hop() {
-            let value = HeaderValue::try_from(next.encode(now))?;
-            request.headers_mut().insert(deadline::HEADER, value);
-        }
+        let value = HeaderValue::try_from(deadline.encode(now))?;
+        request.headers_mut().insert(deadline::HEADER, value);
         Ok(request)
     }
 }

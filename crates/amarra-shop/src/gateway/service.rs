@@ -194,6 +194,7 @@ impl Gateway {
         request: Request<Bytes>,
     ) -> Result<Response<Bytes>, Refusal> {
         let pipeline = self.pipelines.get(route.service).ok_or(ApiError::NotFound)?;
+        self.fail_fast(pipeline)?;
         let deadline = self.deadline(route, request.headers())?;
         let keyed =
             route.key != KeyRule::Ignored && request.headers().contains_key(IDEMPOTENCY_KEY);
@@ -227,6 +228,22 @@ impl Gateway {
                 }
             }
             Err(failed) => Err(of_failure(&failed, self.config.retry_after).into()),
+        }
+    }
+
+    /// Refuses at once while the service's breaker is open: the pipeline would wait for it to close,
+    /// and hold the client's connection meanwhile.
+    fn fail_fast(&self, pipeline: &Pipeline) -> Result<(), Refusal> {
+        let Some(breaker) = pipeline.breaker() else { return Ok(()) };
+        match breaker.admit(self.env.monotonic()) {
+            // The permit is given back unused: the pipeline takes its own.
+            Ok(_) => Ok(()),
+            Err(rejected) => Err(ApiError::Unavailable {
+                why: "the service is recovering",
+                retry_after: rejected.retry_after.max(self.config.retry_after),
+                outcome_unknown: false,
+            }
+            .into()),
         }
     }
 

@@ -73,7 +73,9 @@ impl Setback {
         result: Result<Response<Bytes>, UpstreamError>,
     ) -> Result<Response<Bytes>, Self> {
         match result {
-            Ok(response) if response.status().is_server_error() => Err(Self::Unwell(Box::new(response))),
+            Ok(response) if response.status().is_server_error() => {
+                Err(Self::Unwell(Box::new(response)))
+            }
             Ok(response) => Ok(response),
             Err(error) => Err(Self::Silence(error)),
         }

@@ -179,8 +179,10 @@ pub(super) enum Begun {
     Granted(Box<Granted>),
     /// The address is not proved.
     Unverified,
-    /// Locked out, or the password was changed meanwhile.
+    /// Locked out.
     Refused,
+    /// The stored hash is another one by now: compare the password again.
+    Changed,
 }
 
 #[async_trait]
@@ -200,7 +202,7 @@ impl Command for Begin<'_> {
         // A retry after an unknown commit finds the hash it stored itself.
         let stored = Some(&secret.phc);
         if secret.phc != self.phc && stored != self.rehashed.as_ref() {
-            return Ok(Begun::Refused);
+            return Ok(Begun::Changed);
         }
         if state.status == super::model::Status::Pending {
             return Ok(Begun::Unverified);

@@ -117,14 +117,27 @@ impl Users {
     /// who is locked out; [`ApiError::Forbidden`] when the password is right and the address is not
     /// proved.
     pub async fn login(&self, guest: &Guest, request: Login) -> Result<Tokens, ApiError> {
-        let refused = || Err(ApiError::Unauthenticated("the address or the password is wrong"));
+        let refused = ApiError::Unauthenticated("the address or the password is wrong");
+        // Another login may store a new hash of the same password meanwhile, once.
+        for _ in 0..2 {
+            match self.try_login(guest, &request).await? {
+                Begun::Granted(granted) => return Ok(self.tokens(*granted)),
+                Begun::Unverified => return Err(ApiError::Forbidden),
+                Begun::Refused => return Err(refused),
+                Begun::Changed => {}
+            }
+        }
+        Err(refused)
+    }
+
+    async fn try_login(&self, guest: &Guest, request: &Login) -> Result<Begun, ApiError> {
         let known = match normalise(&request.email) {
             Ok(email) => self.find(guest, &self.keys.email_hash(&email)).await?,
             Err(_) => None,
         };
         let stored = known.as_ref().map(|known| known.phc.as_str());
         let verdict = self.passwords.verify(&request.password, stored)?;
-        let Some(known) = known else { return refused() };
+        let Some(known) = known else { return Ok(Begun::Refused) };
         let cause = self.cause(guest, known.user_id);
         if !verdict.right {
             let command = commands::Fail { config: &self.config, user_id: known.user_id };
@@ -132,7 +145,7 @@ impl Users {
             let once = Attempts { idempotent: false, ..self.config.attempts };
             let how = (&cause, once);
             execute(self.store(), self.env(), Self::SOURCE, how, &command).await?;
-            return refused();
+            return Ok(Begun::Refused);
         }
         let rehashed = if verdict.outdated {
             Some(self.passwords.hash(&request.password, self.env().entropy.as_ref())?)
@@ -147,11 +160,7 @@ impl Users {
             rehashed,
             family_id: self.env().new_id(),
         };
-        match self.execute(&cause, &command).await? {
-            Begun::Granted(granted) => Ok(self.tokens(*granted)),
-            Begun::Unverified => Err(ApiError::Forbidden),
-            Begun::Refused => refused(),
-        }
+        self.execute(&cause, &command).await
     }
 
     /// Gives new tokens for a refresh token, which is then used up.

@@ -99,6 +99,7 @@ impl Sessions {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "tests")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

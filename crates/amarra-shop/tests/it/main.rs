@@ -16,6 +16,7 @@ mod inventory;
 mod single;
 
 mod catalog;
+mod gateway;
 mod users;
 mod payments;
 mod provider;

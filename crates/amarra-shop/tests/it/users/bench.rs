@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amarra_conformance::Harness;
-use amarra_core::{AggregateId, Class, Envelope, TraceParent, Version};
+use amarra_core::{AggregateId, Class, Envelope, Environment, TraceParent, Version};
 use amarra_memory::{
     ClientId, DatabaseConfig, Effect, Faults, Hooks, MemoryDatabase, MemoryStore, Site, Verdict,
 };
@@ -49,12 +49,20 @@ impl Faults for CommitFaults {
 pub(super) struct Mailbox {
     pub(super) sent: Mutex<Vec<(UserId, String, Secret)>>,
     pub(super) failures: Mutex<Vec<Class>>,
+    /// How long each send takes, the next one last.
+    pub(super) delays: Mutex<Vec<Duration>>,
+    pub(super) env: Mutex<Option<Environment>>,
 }
 
 #[async_trait]
 impl VerificationSender for Mailbox {
     async fn send(&self, user_id: UserId, email: &str, token: &Secret) -> Result<(), SendError> {
         self.sent.lock().unwrap().push((user_id, email.to_owned(), token.clone()));
+        let delay = self.delays.lock().unwrap().pop();
+        if let Some(delay) = delay {
+            let env = self.env.lock().unwrap().clone().unwrap();
+            env.sleep(delay).await;
+        }
         match self.failures.lock().unwrap().pop() {
             Some(class) => Err(SendError { class, why: "as told".into() }),
             None => Ok(()),
@@ -111,6 +119,7 @@ impl Bench {
         let db = MemoryDatabase::new("users", DatabaseConfig::default(), env, hooks).unwrap();
         let store = Arc::new(db.connect(ClientId::new("users-1", 1)));
         let mailbox = Arc::new(Mailbox::default());
+        *mailbox.env.lock().unwrap() = Some(harness.environment("mailbox"));
         let ports = ServicePorts {
             store: Arc::clone(&store) as _,
             views: Arc::clone(&store) as _,
@@ -190,13 +199,17 @@ impl Bench {
 
     /// Claims every verification that is due, for half a minute.
     pub(super) fn claim(&self, owner: &str) -> Vec<Claim> {
+        self.run(self.claim_within(owner))
+    }
+
+    pub(super) async fn claim_within(&self, owner: &str) -> Vec<Claim> {
         let query = DueQuery {
             kind: "verification".into(),
             owner: Owner::from(owner),
             lease: Duration::from_secs(30),
             limit: 10,
         };
-        self.run(self.store.claim_due(&query)).unwrap()
+        self.store.claim_due(&query).await.unwrap()
     }
 
     /// Acts once on every verification that is due; returns how many were.

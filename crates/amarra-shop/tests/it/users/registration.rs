@@ -1,6 +1,7 @@
 //! Accounts: made once, verified once, and nobody learns who has one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use amarra_core::Class;
 use amarra_memory::Effect;
@@ -171,6 +172,49 @@ fn a_worker_whose_claim_was_superseded_sends_and_notes_nothing() {
     bench.run(handler.on_due(&new)).unwrap();
     assert_eq!(bench.mailbox.sent.lock().unwrap().len(), 1);
     assert!(bench.run(handler.on_due(&new)).is_err(), "a claim is used up by its schedule");
+    bench.check();
+}
+
+#[test]
+fn a_worker_that_was_superseded_while_it_sent_notes_nothing() {
+    let bench = Bench::new(Config { send_timeout: Duration::from_secs(300), ..slow() });
+    let user = bench.register("ann@shop.example").to_string();
+    bench.mailbox.delays.lock().unwrap().push(Duration::from_secs(60));
+    let old = bench.claim("slow worker").remove(0);
+    let handler = bench.users.due_handlers().remove(0);
+    let (slow, ()) = bench.run(futures_util::future::join(handler.on_due(&old), async {
+        bench.harness.environment("worker").sleep(Duration::from_secs(31)).await;
+        let new = bench.claim_within("worker").await.remove(0);
+        handler.on_due(&new).await.unwrap();
+    }));
+    assert!(slow.unwrap_err().to_string().contains("fenced"));
+    assert_eq!(bench.version("verification", &user).get(), 2, "queued, and sent once");
+    bench.check();
+}
+
+#[test]
+fn a_delivery_that_takes_too_long_is_tried_again() {
+    let bench = Bench::new(slow());
+    bench.register("ann@shop.example");
+    bench.mailbox.delays.lock().unwrap().push(Duration::from_secs(25));
+    assert_eq!(bench.deliver(), 1);
+    bench.wait(5);
+    assert_eq!(bench.deliver(), 1);
+    bench.wait(3_600);
+    assert_eq!(bench.deliver(), 0);
+    assert_eq!(bench.mailbox.sent.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn of_two_requests_under_one_key_at_once_none_gets_another_account() {
+    let bench = Bench::new(config());
+    let keyed = Guest { idempotency_key: Some(Arc::from("k-1")), ..guest() };
+    let one = || bench.users.register(&keyed, register("ann@shop.example", PASSWORD));
+    let (a, b) = bench.run(futures_util::future::join(one(), one()));
+    let answers: Vec<_> = [a, b].into_iter().filter_map(Result::ok).collect();
+    assert!(!answers.is_empty());
+    let user = bench.principal(&bench.login("ann@shop.example", PASSWORD).unwrap()).user_id;
+    assert!(answers.iter().all(|answer| answer.user_id == user));
     bench.check();
 }
 
