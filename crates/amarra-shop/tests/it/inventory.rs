@@ -1,20 +1,23 @@
 //! Inventory on its database: the edge cases of reservations and of stock.
 
+mod random;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use amarra_core::Classify;
+use amarra_memory::Effect;
 use amarra_messaging::{Admit, Incoming};
 use amarra_shop::contract::inventory::{
     AdjustStock, CommitReservation, CompensateInventory, CompensationCause, ReservationCommitted,
     StockAdjusted, StockCompensated, StockLine, StockReserved,
 };
 use amarra_shop::contract::orders::{Line, OrderCreated, Policy};
-use amarra_shop::contract::{ApiError, Currency, Money, OrderId, Role, Sku, topics};
+use amarra_shop::contract::{ApiError, Caller, Currency, Money, OrderId, Role, Sku, topics};
 use amarra_shop::inventory::{
     Config, Inventory, LedgerEntry, Reservation, ReservationStatus, StockItem,
 };
-use amarra_store::{DueHandler, Handler, HandlerError};
+use amarra_store::{Aggregate, DueHandler, Handler, HandlerError, Store};
 use futures_util::future::{join, join_all};
 
 use crate::single::{Single, block_on};
@@ -442,6 +445,58 @@ fn every_change_is_audited_and_strangers_are_ignored() {
     let mut broken = shelf.commit_message(order, "commit");
     broken.envelope.data = bytes::Bytes::from_static(b"{}");
     assert!(matches!(shelf.hear(&broken), Err(HandlerError::Codec(_))));
+    assert_eq!(shelf.status(order), Some(ReservationStatus::Held));
+}
+
+#[test]
+fn a_commit_in_doubt_is_repeated_only_where_a_second_one_changes_nothing() {
+    for lost in [Effect::LoseReply, Effect::LoseRequest] {
+        let shelf = Shelf::new(&[("A", 5)]);
+        let sku: Sku = "A".parse().unwrap();
+        let mut caller = shelf.single.caller(Role::InventoryAdmin);
+        let receive = |caller: &Caller| {
+            let request = AdjustStock { delta: 1, reason: "delivery".into() };
+            block_on(shelf.inventory.receive(caller, &sku, request))
+        };
+        shelf.single.commits.next(&[lost]);
+        let error = receive(&caller).unwrap_err();
+        assert!(matches!(error, ApiError::Unavailable { outcome_unknown: true, .. }), "{error}");
+        let applied = if lost == Effect::LoseReply { 6 } else { 5 };
+        assert_eq!(shelf.levels("A"), (applied, 0));
+        caller.idempotency_key = Some("key".into());
+        shelf.single.commits.next(&[lost, lost]);
+        assert_eq!(receive(&caller).unwrap().available, applied + 1);
+        assert_eq!(shelf.levels("A"), (applied + 1, 0));
+        let order = shelf.reserve(&[("A", 2)]);
+        shelf.single.clock.advance(TTL);
+        shelf.single.commits.next(&[lost]);
+        block_on(async {
+            let claim = shelf.single.claim(shelf.due.as_ref(), "worker").await.remove(0);
+            drop(shelf.due.on_due(&claim).await);
+        });
+        shelf.expire();
+        assert_eq!(shelf.status(order), Some(ReservationStatus::Expired));
+        assert_eq!(shelf.compensated().len(), 1);
+        shelf.check();
+    }
+}
+
+#[test]
+fn stock_that_disagrees_with_its_reservation_is_not_made_to_fit() {
+    let shelf = Shelf::new(&[("A", 5)]);
+    let order = shelf.reserve(&[("A", 2)]);
+    block_on(async {
+        let id = StockItem::aggregate_id("A");
+        let mut unit = shelf.single.store.begin().await.unwrap();
+        let version = unit.load(std::slice::from_ref(&id)).await.unwrap()[0].version;
+        let item = StockItem { sku: "A".parse().unwrap(), on_hand: 5, reserved: 1 };
+        let body = serde_json::to_vec(&item).unwrap();
+        unit.save(&id, version, body.into()).await.unwrap();
+        unit.commit().await.unwrap();
+    });
+    let error = shelf.hear(&shelf.commit_message(order, "commit")).unwrap_err();
+    assert!(matches!(error, HandlerError::Refused(_)), "{error}");
+    assert_eq!(shelf.levels("A"), (5, 1));
     assert_eq!(shelf.status(order), Some(ReservationStatus::Held));
 }
 

@@ -1,6 +1,6 @@
 //! One service alone with its in-memory database, a clock moved by hand, and messages made up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,10 @@ use amarra_core::{
     Actor, AggregateId, Clock, Codec, Entropy, Envelope, Environment, Monotonic, PartitionKey,
     SeededEntropy, Timer, Timestamp, TraceParent, Version,
 };
-use amarra_memory::{ClientId, DatabaseConfig, Hooks, MemoryDatabase, MemoryStore};
+use amarra_memory::{
+    ClientId, DatabaseConfig, Effect, Faults, Hooks, MemoryDatabase, MemoryStore, Operation, Site,
+    Verdict,
+};
 use amarra_messaging::message::Owner;
 use amarra_messaging::{Admit, Incoming, Offset, Partition, Topic};
 use amarra_shop::ServicePorts;
@@ -73,6 +76,28 @@ impl Timer for HandClock {
     }
 }
 
+/// Goes wrong at the commits to come, one effect each, and then no more.
+#[derive(Debug, Default)]
+pub(crate) struct CommitFaults(Mutex<VecDeque<Effect>>);
+
+impl CommitFaults {
+    pub(crate) fn next(&self, effects: &[Effect]) {
+        self.0.lock().unwrap().extend(effects);
+    }
+}
+
+impl Faults for CommitFaults {
+    fn at(&self, site: &Site<'_>) -> Verdict {
+        match site.operation {
+            Operation::Commit { .. } => {
+                let effect = self.0.lock().unwrap().pop_front();
+                Verdict::of(effect.unwrap_or(Effect::Proceed))
+            }
+            _ => Verdict::PROCEED,
+        }
+    }
+}
+
 /// The database of one service and the means to talk to the service.
 #[derive(Debug)]
 pub(crate) struct Single {
@@ -80,23 +105,22 @@ pub(crate) struct Single {
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) env: Environment,
     pub(crate) clock: Arc<HandClock>,
+    pub(crate) commits: Arc<CommitFaults>,
     source: &'static str,
 }
 
 impl Single {
     /// `source` is the service's own name in envelopes.
     pub(crate) fn new(source: &'static str) -> Self {
-        Self::with_hooks(source, Hooks::default())
-    }
-
-    pub(crate) fn with_hooks(source: &'static str, hooks: Hooks) -> Self {
+        let commits = Arc::new(CommitFaults::default());
+        let hooks = Hooks::default().with_faults(commits.clone());
         let clock = Arc::new(HandClock::default());
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(7, source));
         let env = Environment { clock: clock.clone(), timer: clock.clone(), entropy };
         let config = DatabaseConfig::default();
         let db = MemoryDatabase::new("db", config, env.clone(), hooks).unwrap();
         let store = Arc::new(db.connect(ClientId::new("node", 1)));
-        Self { db, store, env, clock, source }
+        Self { db, store, env, clock, commits, source }
     }
 
     pub(crate) fn ports(&self) -> ServicePorts {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use amarra_core::{Class, Classify};
+use amarra_memory::Effect;
 use amarra_shop::payments::PaymentStatus;
 use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
@@ -254,4 +255,26 @@ fn the_breaker_keeps_calls_from_an_ill_provider() {
     b.rest();
     assert!(orders.iter().all(|&order| b.provider.truth(order).authorizations == 1));
     assert_eq!(b.told().len(), 60);
+}
+
+#[test]
+fn an_answer_whose_commit_is_in_doubt_is_taken_note_of_once() {
+    for lost in [Effect::LoseReply, Effect::LoseRequest] {
+        let b = Bench::new();
+        for step in ["a", "c", "r"] {
+            match step {
+                "a" => b.authorize(step),
+                "c" => b.capture(step),
+                _ => b.refund(step, 500),
+            }
+            b.single.commits.next(&[lost]);
+            b.due();
+            b.single.clock.advance(Duration::from_secs(31));
+            b.rest();
+        }
+        assert_eq!(b.told(), ["authorized a", "succeeded c", "refunded r"]);
+        let truth = b.provider.truth(b.order);
+        assert_eq!((truth.authorizations, truth.captures, truth.refunded), (1, 1, 500));
+        b.check();
+    }
 }

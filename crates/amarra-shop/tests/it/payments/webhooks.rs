@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use amarra_memory::Effect;
 use amarra_shop::contract::ApiError;
 use amarra_shop::contract::users::Secret;
 use amarra_shop::payments::provider_port::{OperationOutcome, WebhookEvent};
@@ -169,4 +170,16 @@ fn webhooks_about_nothing_of_ours_are_noted_and_change_nothing() {
     (foreign.event_id, foreign.operation.key) = ("evt_y".into(), "foreign".into());
     assert_eq!(b.ingest(&foreign), Ok(WebhookReceipt::Unmatched));
     assert_eq!(b.status(), PaymentStatus::Unknown);
+}
+
+#[test]
+fn a_webhook_whose_commit_is_in_doubt_is_taken_note_of_once() {
+    for lost in [Effect::LoseReply, Effect::LoseRequest] {
+        let b = Bench::new();
+        let event = unanswered(&b);
+        b.single.commits.next(&[lost]);
+        b.ingest(&event).unwrap();
+        assert_eq!(b.told(), ["authorized a"]);
+        b.check();
+    }
 }

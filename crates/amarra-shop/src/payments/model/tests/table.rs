@@ -103,6 +103,10 @@ fn amounts_that_cannot_be_are_refused_without_a_call() {
         |w: &mut World, minor| w.command(|p, ctx| p.authorize(euro(minor), "tok_ok", ctx), "a");
     assert_eq!(authorize(&mut w, 0), "failed a invalid_amount");
     assert_eq!(authorize(&mut w, -1), "failed a invalid_amount");
+    assert_eq!(w.next(), None);
+    w.authorize("open", "tok_ok");
+    assert_eq!(authorize(&mut w, 99), "failed a amount_differs", "while the first is under way");
+    let mut w = World::new();
     w.payment.expect_total(euro(90)).unwrap();
     assert_eq!(authorize(&mut w, 100), "failed a amount_differs");
     assert_eq!(w.next(), None);
@@ -327,6 +331,7 @@ fn a_void_overtakes_a_capture_that_was_not_sent() {
     w.capture("c");
     let late = w.next().unwrap();
     w.void("v");
+    assert_eq!(w.next(), Some(Call::Query), "it may have been sent before a crash");
     assert_eq!(w.settle(), "");
     assert!(matches!(w.next(), Some(Call::Void(_))), "the void goes before the capture");
     assert_eq!(w.step(), "voided v, failed c voided");
@@ -405,6 +410,56 @@ fn a_void_by_the_provider_fails_the_capture() {
     };
     assert_eq!(w.learn(&fact), "voided , failed c voided");
     assert_eq!(w.next(), None);
+}
+
+#[test]
+fn refunds_are_bounded() {
+    let mut w = captured();
+    for n in 0..RULES.refunds_max {
+        assert_eq!(w.refund(&format!("r{n}"), 1), "");
+        w.step();
+    }
+    assert_eq!(w.refund("one more", 1), "refund-failed one more too_many_refunds");
+}
+
+#[test]
+fn a_decline_of_what_was_given_up_is_told_once() {
+    let mut w = World::new();
+    w.authorize("a", "tok_decline");
+    let late = w.next().unwrap();
+    w.void("v");
+    assert_eq!(w.settle(), "failed a voided, voided v");
+    let fact = w.at_provider(&late).unwrap();
+    assert_eq!(w.learn(&fact), "");
+    assert_eq!(w.payment.status(), PaymentStatus::Voided);
+}
+
+#[test]
+fn a_void_that_is_refused_is_decided_anew() {
+    let refuse = |w: &World, reason: &str| Operation {
+        key: w.next().unwrap().key().unwrap().to_owned(),
+        order_id: order_id(),
+        kind: OperationKind::Void,
+        outcome: OperationOutcome::Rejected { reason: reason.to_owned(), retryable: false },
+    };
+    let mut w = authorized();
+    w.void("v");
+    let fact = refuse(&w, "busy");
+    assert_eq!(w.learn(&fact), "");
+    let Some(Call::Void(again)) = w.next() else { panic!("{:?}", w.next()) };
+    assert_ne!(again.key, fact.key, "the old key would get the old answer");
+    assert_eq!(w.learn(&fact), "unmatched");
+    let fact = refuse(&w, "busy");
+    w.learn(&fact);
+    assert!(w.next().unwrap().key().unwrap().ends_with(":v#2"));
+    assert_eq!(w.step(), "voided v");
+
+    let mut w = authorized();
+    w.void("v");
+    let fact = refuse(&w, "not_found");
+    assert_eq!(w.learn(&fact), "voided v");
+    assert_eq!(w.next(), Some(Call::Query), "and looks for it later");
+    assert_eq!(w.learn(&fact), "", "once");
 }
 
 #[test]
