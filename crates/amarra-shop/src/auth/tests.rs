@@ -95,7 +95,7 @@ fn a_good_token_authenticates_its_user() {
 }
 
 #[test]
-fn headers_we_would_not_write_are_refused() {
+fn tok_1_headers_we_would_not_write_are_refused() {
     let world = world(4);
     let check = |change: fn(&mut Value), expect| {
         assert_eq!(world.error(&world.forge(|header, _| change(header))), expect);
@@ -124,7 +124,7 @@ fn headers_we_would_not_write_are_refused() {
 }
 
 #[test]
-fn claims_we_would_not_make_are_refused() {
+fn tok_1_claims_we_would_not_make_are_refused() {
     let world = world(4);
     let check = |change: fn(&mut Value), expect| {
         assert_eq!(world.error(&world.forge(|_, claims| change(claims))), expect);
@@ -152,7 +152,7 @@ fn claims_we_would_not_make_are_refused() {
 }
 
 #[test]
-fn no_second_text_of_a_token_is_accepted() {
+fn tok_1_no_second_text_of_a_token_is_accepted() {
     let world = world(4);
     let token = world.issue();
     let parts: Vec<_> = token.split('.').map(str::to_owned).collect();
@@ -194,7 +194,7 @@ fn a_duplicate_field_is_refused() {
 }
 
 #[test]
-fn signatures_of_other_keys_and_purposes_are_refused() {
+fn tok_1_signatures_of_other_keys_and_purposes_are_refused() {
     let world = world(4);
     let token = world.issue();
     let (signed, signature) = token.rsplit_once('.').unwrap();
@@ -219,7 +219,7 @@ fn signatures_of_other_keys_and_purposes_are_refused() {
 }
 
 #[test]
-fn a_token_lives_from_its_start_to_its_end_give_or_take_the_leeway() {
+fn tok_2_a_token_lives_from_its_start_to_its_end_give_or_take_the_leeway() {
     for cache in [0, 4] {
         let world = world(cache);
         let token = world.issue();
@@ -236,7 +236,7 @@ fn a_token_lives_from_its_start_to_its_end_give_or_take_the_leeway() {
 }
 
 #[test]
-fn a_revocation_beats_the_cache() {
+fn tok_2_a_revocation_beats_the_cache() {
     for cache in [0, 4] {
         let world = world(cache);
         let token = world.issue();
@@ -251,7 +251,7 @@ fn a_revocation_beats_the_cache() {
 }
 
 #[test]
-fn a_rotation_accepts_both_keys_and_then_only_the_new_one() {
+fn tok_3_a_rotation_accepts_both_keys_and_then_only_the_new_one() {
     let world = world(4);
     let old = world.issue();
     let config = TokenConfig::new(keys(2, Some(1)));
@@ -266,7 +266,7 @@ fn a_rotation_accepts_both_keys_and_then_only_the_new_one() {
 }
 
 #[test]
-fn the_cache_keeps_to_its_bound_and_never_remembers_a_refused_token() {
+fn tok_3_the_cache_keeps_to_its_bound_and_never_remembers_a_refused_token() {
     let world = world(2);
     let entropy = SeededEntropy::new(3, "tokens");
     for _ in 0..5 {

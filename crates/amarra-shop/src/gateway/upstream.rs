@@ -11,9 +11,8 @@ use crate::problem::OUTCOME;
 
 /// Sends requests to services by name.
 ///
-/// # Laws
-/// - UPS-1 a request is sent at most once per call: repeating it is the gateway's decision.
-/// - UPS-2 [`UpstreamError::NotSent`] is answered only when the service surely saw nothing.
+/// A request is sent at most once per call, since repeating it is the gateway's decision, and
+/// [`UpstreamError::NotSent`] is answered only when the service surely saw nothing.
 ///
 /// # Cancellation
 /// A dropped future leaves it open whether the service acted.

@@ -18,9 +18,7 @@ use crate::contract::users::Secret;
 
 /// Carries a verification token to its address.
 ///
-/// # Laws
-/// - VER-1 a second `send` of the same token is harmless: it may be called again after an answer
-///   was lost.
+/// A second `send` of the same token must be harmless: it is called again after an answer was lost.
 #[async_trait]
 pub trait VerificationSender: Send + Sync + fmt::Debug {
     /// Sends one token.

@@ -79,7 +79,7 @@ fn every_route_has_a_row_and_every_row_a_route() {
 }
 
 #[test]
-fn each_role_reaches_exactly_its_routes() {
+fn gwy_1_each_role_reaches_exactly_its_routes() {
     let bench = Bench::new(config());
     for (method, pattern, who) in MATRIX {
         let row = (*method, *pattern);

@@ -7,7 +7,7 @@ use http::Response;
 use super::bench::{Act, Bench, ID, config, order, problem, request, set};
 
 #[test]
-fn a_service_sees_the_headers_on_the_list_and_no_others() {
+fn gwy_4_a_service_sees_the_headers_on_the_list_and_no_others() {
     let bench = Bench::new(config());
     let token = bench.token(&[]);
     let mut asked = order(&token);

@@ -111,7 +111,7 @@ proptest! {
 
     /// Whatever comes in, what goes out is an answer of a service or a problem that is not ours.
     #[test]
-    fn no_request_is_answered_with_a_500(
+    fn gwy_2_no_request_is_answered_with_a_500(
         method in "(GET|POST|PUT|DELETE|HEAD|OPTIONS|[A-Z]{1,8})",
         path in path(),
         query in "[a-z=&0-9%]{0,20}",

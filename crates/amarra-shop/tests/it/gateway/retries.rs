@@ -26,7 +26,7 @@ fn by_user(bench: &Bench, method: &str, path: &str, body: &str) -> Request<Bytes
 }
 
 #[test]
-fn a_doubtful_try_is_repeated_only_where_it_is_safe() {
+fn gwy_3_a_doubtful_try_is_repeated_only_where_it_is_safe() {
     let bench = Bench::new(config());
     let check = |asked: Request<Bytes>, expect| {
         let what = format!("{} {}", asked.method(), asked.uri());
