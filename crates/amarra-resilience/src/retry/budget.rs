@@ -218,6 +218,26 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_saved_up_than_the_maximum() {
+        let budget = Budget::new(BudgetConfig::default()).unwrap();
+        let now = Monotonic::default();
+        let reserved = budget.reserve(now).unwrap();
+        (0..100).for_each(|_| budget.deposit(now));
+        assert_eq!(budget.tokens(now), 10);
+        drop(reserved);
+        assert_eq!(budget.tokens(now), 10);
+    }
+
+    #[test]
+    fn the_same_second_is_earned_once() {
+        let budget = drained(BudgetConfig::default());
+        let (start, later) = (Monotonic::default(), Monotonic::from_nanos(1_000_000_000));
+        for now in [later, start, later, start, later] {
+            assert_eq!(budget.tokens(now), 1);
+        }
+    }
+
+    #[test]
     fn an_empty_purse_is_refused() {
         let config = BudgetConfig { tokens_max: 0, ..BudgetConfig::default() };
         assert_eq!(Budget::new(config).unwrap_err().field, "tokens_max");

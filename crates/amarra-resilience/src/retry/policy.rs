@@ -83,7 +83,7 @@ impl Policy {
         }
     }
 
-    /// Returns the wait before try `attempt` (the second is 2), the wait before it being `previous`.
+    /// Returns the wait before try `attempt` (the second is 2) after one of `previous`.
     #[must_use]
     pub fn wait(&self, attempt: u32, previous: Duration, entropy: &dyn Entropy) -> Duration {
         let doublings = attempt.saturating_sub(2).min(31);

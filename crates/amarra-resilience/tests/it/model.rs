@@ -266,7 +266,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_breaker_is_its_reference(config in config(), ops in prop::collection::vec(op(), 1..120)) {
+    fn the_breaker_is_its_reference(
+        config in config(),
+        ops in prop::collection::vec(op(), 1..120),
+    ) {
         let log = std::sync::Arc::new(Log::default());
         let breaker = Breaker::new("b", config, 1).unwrap().observed(log.clone());
         let mut model = Model::new(config);

@@ -94,6 +94,24 @@ fn p4_panics_are_failures() {
     assert_eq!(breaker.snapshot().state, State::Open);
 }
 
+/// A call made while another one's panic unwinds, as a destructor may, is not the one that panics.
+#[test]
+fn p4_a_permit_dropped_inside_of_a_foreign_panic_is_only_cancelled() {
+    struct CleansUp<'a>(&'a Breaker);
+    impl Drop for CleansUp<'_> {
+        fn drop(&mut self) {
+            drop(self.0.admit(at(0)).unwrap());
+        }
+    }
+    let (breaker, _) = breaker(exact());
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        let _cleans_up = CleansUp(&breaker);
+        panic!("somebody else");
+    }));
+    let seen = breaker.snapshot();
+    assert_eq!((seen.state, seen.counts.calls), (State::Closed, 0));
+}
+
 /// Elsewhere a probe that never reports leaves the breaker half-open for ever.
 #[test]
 fn p5_a_probe_that_never_ends_expires() {

@@ -221,18 +221,20 @@ fn a_try_that_hangs_times_out_and_counts_against_the_callee() {
 #[test]
 fn a_try_is_given_the_shorter_of_its_timeout_and_what_is_left() {
     let stages = stages(once());
-    let check = |patience, expect: &str| {
+    let check = |patience: Option<u64>, expect: &str| {
         let header = Cell::new(String::new());
         let call = |attempt: Attempt| {
             header.set(attempt.deadline.encode(stages.env.monotonic()));
             async { Ok::<_, Says>(()) }
         };
-        let options = CallOptions::default().by(Deadline::after(at(0), ms(patience), 4));
+        let deadline = patience.map(|patience| Deadline::after(at(0), ms(patience), 4));
+        let options = CallOptions { deadline, ..CallOptions::default() };
         stages.world.run(stages.pipeline.call(&stages.env, options, call)).unwrap();
         assert_eq!(header.take(), expect);
     };
-    check(10_000, "200;hops=3");
-    check(150, "150;hops=3");
+    check(Some(10_000), "200;hops=3");
+    check(Some(150), "150;hops=3");
+    check(None, "200;hops=15");
 }
 
 #[test]
@@ -284,6 +286,18 @@ fn a_call_that_waited_too_long_is_not_sent() {
     drop(hold);
     assert_eq!(failed(stages.world.run(waiting)).error, Error::DeadlinePassed);
     assert_eq!((sent.get(), stages.breaker.snapshot().counts.calls), (0, 0));
+}
+
+#[test]
+fn a_call_holds_its_place_until_it_is_answered() {
+    let stages = stages(once());
+    let hang = |_| std::future::pending::<Result<(), Says>>();
+    let mut running = Box::pin(stages.pipeline.call(&stages.env, CallOptions::default(), hang));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(running.as_mut().poll(&mut context).is_pending());
+    assert_eq!(stages.bulkhead.in_flight(), 1);
+    drop(running);
+    assert_eq!(stages.bulkhead.in_flight(), 0);
 }
 
 #[test]

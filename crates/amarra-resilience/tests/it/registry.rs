@@ -32,6 +32,18 @@ fn idle_breakers_are_forgotten_and_held_ones_are_not() {
     assert!(Arc::ptr_eq(&held, &registry.get(&1, at(1000))));
 }
 
+#[test]
+fn a_breaker_asked_for_again_is_not_idle() {
+    let registry = registry(10);
+    for now in [0, 900, 1000] {
+        let _ = registry.get(&1, at(now));
+    }
+    let _ = registry.get(&2, at(1899));
+    assert_eq!(registry.len(), 2);
+    let _ = registry.get(&2, at(2000));
+    assert_eq!(registry.len(), 1);
+}
+
 /// REG-1.
 #[test]
 fn at_the_bound_the_longest_unused_gives_way_unless_it_is_open_or_held() {

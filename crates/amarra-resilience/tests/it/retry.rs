@@ -141,3 +141,36 @@ fn the_callee_is_given_what_is_left_and_one_hop_less() {
     let _ = world.run(retry(&env, plan, call));
     assert_eq!(*headers.borrow(), ["500;hops=2", "450;hops=2", "350;hops=2"]);
 }
+
+#[test]
+fn decorrelated_waits_grow_from_one_another() {
+    let policy = Policy { attempts_max: 20, jitter: Jitter::Decorrelated, ..Policy::default() };
+    let run = run(&policy, None, (1_000_000, true), &[Class::Transient; 20]);
+    let waits: Vec<_> = run.started.windows(2).map(|w| w[1].since(w[0])).collect();
+    assert!(waits.iter().any(|w| *w > policy.base * 3), "{waits:?}");
+}
+
+#[test]
+fn a_deadline_that_is_now_is_past_however_short_a_try_may_be() {
+    let policy = Policy { attempt_min: ms(0), ..NO_JITTER() };
+    let failed = run(&policy, None, (0, true), &[]).result.unwrap_err();
+    assert_eq!((failed.stop, failed.attempts), (Stop::Deadline, 0));
+}
+
+/// RTY-3, when the timer wakes up too late.
+#[test]
+fn a_try_whose_time_is_gone_is_not_started() {
+    let (world, env) = World::env(1);
+    let budget = Budget::new(BudgetConfig { per_second_milli: 0, ..BudgetConfig::default() });
+    let (policy, budget) = (NO_JITTER(), budget.unwrap());
+    let deadline = Deadline::after(at(0), ms(100), 3);
+    let plan = Plan { policy: &policy, budget: Some(&budget), deadline, idempotent: true };
+    let fail = |_| async { Err::<(), _>(Says(Class::Transient)) };
+    let mut running = Box::pin(retry(&env, plan, fail));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(running.as_mut().poll(&mut context).is_pending());
+    world.advance(ms(96));
+    let failed = world.run(running).unwrap_err();
+    assert_eq!((failed.stop, failed.attempts), (Stop::Deadline, 1));
+    assert_eq!(budget.tokens(at(0)), 10, "what was not sent is not paid");
+}
