@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use amarra_core::{Cause, Envelope};
 use amarra_messaging::Outgoing;
-use amarra_store::{Aggregate, Loaded, Session};
+use amarra_store::{Aggregate, Loaded, Session, TxError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -193,8 +193,7 @@ impl Instance {
             Input::StepCompleted { step, out }
             | Input::Operator { verb: Verb::Skip { step, output: out }, .. }
             | Input::Operator {
-                verb: Verb::Resolve { step, as_: Resolution::Done(Some(out)) },
-                ..
+                verb: Verb::Resolve { step, as_: Resolution::Done(out) }, ..
             } => (step, out),
             _ => return Ok(()),
         };
@@ -214,7 +213,10 @@ impl Instance {
         let asked = engine::request_of(definition, &self.state, *s, *op)
             .zip(self.saga.step(*s))
             .zip(engine::input_of(definition, &self.state, *s));
-        let Some(((request, step), input)) = asked else { return Ok(None) };
+        let ((request, step), input) = asked.ok_or_else(|| TxError::Corrupt {
+            what: self.loaded.id.to_string(),
+            why: format!("step {} was sent without its inputs", s.0),
+        })?;
         let name = Arc::clone(&request.step);
         let ctx = StepContext { request, attempt: *n };
         let effect = match op {

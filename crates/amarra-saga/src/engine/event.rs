@@ -192,8 +192,8 @@ pub enum Verb {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resolution {
-    /// It took effect; an action's output must be given.
-    Done(Option<Arc<Value>>),
+    /// It took effect; with the action's output, `null` for a compensation.
+    Done(Arc<Value>),
     /// It took no effect: an action counts as refused, a compensation is tried again.
     NotDone,
 }

@@ -81,12 +81,9 @@ impl Turn<'_> {
             return Err(refuse("resolve", step, "nothing of it is under way"));
         };
         match (op, as_) {
-            (Op::Action, Resolution::Done(Some(out))) => {
+            (Op::Action, Resolution::Done(out)) => {
                 self.emit(note);
                 self.complete(at, out);
-            }
-            (Op::Action, Resolution::Done(None)) => {
-                return Err(refuse("resolve", step, "an action that is done has an output"));
             }
             (Op::Action, Resolution::NotDone) => {
                 self.emit(note);

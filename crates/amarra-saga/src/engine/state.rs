@@ -72,11 +72,15 @@ pub struct StepState {
     pub attempt: u32,
     /// Whether an attempt of the action may have had an effect nobody confirmed.
     pub unsure: bool,
-    /// What the action brought.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What the action brought; `null` is something, and absent is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub out: Option<Arc<Value>>,
     /// Whether a success arrived too late.
     pub late: bool,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Arc<Value>>, D::Error> {
+    Deserialize::deserialize(d).map(Some)
 }
 
 /// What an operator did.

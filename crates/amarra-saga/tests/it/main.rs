@@ -12,9 +12,11 @@
 )]
 
 mod barrier;
+mod definition;
 mod driver;
 mod engine;
 mod explorer;
+mod properties;
 mod shell;
 mod specs;
 mod support;
