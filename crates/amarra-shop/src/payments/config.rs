@@ -58,7 +58,11 @@ impl Config {
             call_timeout: Duration::from_secs(2),
             retry: Policy { attempts_max: 2, ..Policy::default() },
             budget: retry::BudgetConfig::default(),
-            breaker: breaker::Config::default(),
+            // A long open period would keep orders waiting well after the provider is back.
+            breaker: breaker::Config {
+                open_wait_max: Duration::from_secs(10),
+                ..breaker::Config::default()
+            },
             bulkhead: bulkhead::BulkheadConfig::default(),
             backoff: Duration::from_millis(200),
             backoff_max: Duration::from_secs(10),

@@ -273,7 +273,7 @@ fn a_commit_that_finds_the_hold_overdue_expires_it() {
 #[test]
 fn the_time_of_a_hold_is_bounded_by_the_service() {
     let single = Single::new(Inventory::SOURCE);
-    let config = Config { reserve_ttl_max: TTL / 2, ..Config::default() };
+    let config = Config { reserve_ttl_max: TTL / 2, ledger_page_max: 1, ..Config::default() };
     let inventory = Inventory::new(single.ports(), config).unwrap();
     let (handler, due) = (inventory.handlers().remove(0), inventory.due_handlers().remove(0));
     let shelf = Shelf { single, inventory, handler, due };
@@ -282,6 +282,9 @@ fn the_time_of_a_hold_is_bounded_by_the_service() {
     shelf.single.clock.advance(TTL / 2);
     shelf.expire();
     assert_eq!(shelf.status(order), Some(ReservationStatus::Expired));
+    let auditor = shelf.single.caller(Role::Auditor);
+    let page = block_on(shelf.inventory.ledger(&auditor, &"A".parse().unwrap(), (0, 99)));
+    assert_eq!(page.unwrap().len(), 1, "and so is a page of the ledger");
 }
 
 #[test]

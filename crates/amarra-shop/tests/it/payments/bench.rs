@@ -153,6 +153,10 @@ pub(crate) fn euro(minor: i64) -> Money {
 
 impl Bench {
     pub(crate) fn new() -> Self {
+        Self::with(Config::new(Secret::new(SECRET)))
+    }
+
+    pub(crate) fn with(config: Config) -> Self {
         let single = Single::new(Payments::SOURCE);
         let provider = Arc::new(ScriptedProvider {
             ledger: Mutex::new(Provider::new(amarra_shop::provider::Config::default()).unwrap()),
@@ -161,7 +165,6 @@ impl Bench {
             log: Mutex::default(),
             clock: single.clock.clone(),
         });
-        let config = Config::new(Secret::new(SECRET));
         let payments = Payments::new(single.ports(), provider.clone(), config).unwrap();
         let (handler, due) = (payments.handlers().remove(0), payments.due_handlers().remove(0));
         let order = single.new_order();

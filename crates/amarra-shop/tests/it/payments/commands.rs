@@ -2,11 +2,12 @@
 
 use amarra_messaging::Admit;
 use amarra_shop::contract::payments::{PaymentAuthorized, PaymentFailed, PaymentSucceeded};
+use amarra_shop::contract::users::Secret;
 use amarra_shop::contract::{ApiError, Role};
-use amarra_shop::payments::{JournalEntry, Payment, PaymentStatus};
+use amarra_shop::payments::{Config, JournalEntry, Payment, PaymentStatus};
 use amarra_store::HandlerError;
 
-use super::bench::{Bench, euro};
+use super::bench::{Bench, SECRET, euro};
 use crate::single::block_on;
 
 #[test]
@@ -184,6 +185,23 @@ fn the_staff_reads_payments_and_the_journal() {
     read.extend(rest.entries);
     assert_eq!(read, b.single.states::<JournalEntry>());
     assert_eq!((read.len(), rest.next), (2, None));
+}
+
+#[test]
+fn pages_of_the_journal_are_bounded() {
+    let config = Config { journal_page_max: 1, ..Config::new(Secret::new(SECRET)) };
+    let b = Bench::with(config);
+    b.authorize("a");
+    b.due();
+    b.capture("c");
+    b.due();
+    b.refund("r", 500);
+    b.due();
+    for limit in [0, 1, 99] {
+        let page = block_on(b.payments.journal(&b.single.caller(Role::Admin), None, limit));
+        let page = page.unwrap();
+        assert_eq!((page.entries.len(), page.next.is_some()), (1, true));
+    }
 }
 
 #[test]
