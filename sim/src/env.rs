@@ -15,7 +15,12 @@ const START: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
 pub(crate) type Skew = Arc<AtomicI64>;
 
 /// Makes the ambient ports of one process: `stream` names its randomness.
-pub(crate) fn environment(epoch: tokio::time::Instant, skew: Skew, seed: u64, stream: &str) -> Environment {
+pub(crate) fn environment(
+    epoch: tokio::time::Instant,
+    skew: Skew,
+    seed: u64,
+    stream: &str,
+) -> Environment {
     Environment {
         clock: Arc::new(SimClock { epoch, skew }),
         timer: Arc::new(SimTimer { epoch }),

@@ -18,8 +18,8 @@ use amarra_store::Aggregate;
 use serde::de::DeserializeOwned;
 
 use crate::invariant::{self, Finding, Invariant};
-use crate::trace::{Event, Trace};
 use crate::node::provider::Ledger;
+use crate::trace::{Event, Trace};
 use crate::workload::Complaint;
 use crate::world::Cluster;
 
@@ -62,8 +62,6 @@ pub(crate) struct Tx<'a> {
     pub(crate) raw: &'a CommittedTx,
     /// Its saves.
     pub(crate) changes: Vec<Change<'a>>,
-    /// The orders it touched, as they were before it.
-    pub(crate) orders_before: BTreeMap<OrderId, Order>,
 }
 
 /// The newest committed state of everything.
@@ -151,11 +149,6 @@ impl Oracle {
         self.lock().last_change
     }
 
-    /// Tells whether anything was found so far.
-    pub(crate) fn is_clean(&self) -> bool {
-        self.lock().found.is_empty()
-    }
-
     /// Asks every invariant once more, now that everything is at rest, and returns what was found.
     pub(crate) fn settle(
         &self,
@@ -166,14 +159,8 @@ impl Oracle {
         let mut inner = self.lock();
         let Inner { facts, invariants, found, .. } = &mut *inner;
         let subscriptions = cluster.subscriptions();
-        let end = Settled {
-            facts,
-            cluster,
-            truths,
-            subscriptions: &subscriptions,
-            in_time,
-            complaints,
-        };
+        let end =
+            Settled { facts, cluster, truths, subscriptions: &subscriptions, in_time, complaints };
         for invariant in invariants {
             let findings = invariant.settled(&end);
             keep(found, invariant.id().name(), findings);
@@ -200,11 +187,8 @@ impl Oracle {
                 what: admitted.group.as_str().into(),
                 id: None,
                 causation: Some(admitted.event.to_string().into()),
-                subject: format!(
-                    "{}/{}@{}",
-                    admitted.topic, admitted.partition, admitted.offset
-                )
-                .into(),
+                subject: format!("{}/{}@{}", admitted.topic, admitted.partition, admitted.offset)
+                    .into(),
                 ..self.event(&tx.client.node, "applied")
             });
         }
@@ -242,8 +226,8 @@ impl Observer for Oracle {
         let mut inner = self.lock();
         inner.last_change = tokio::time::Instant::now();
         let Inner { facts, invariants, found, .. } = &mut *inner;
-        let orders_before = facts.apply(tx, &changes);
-        let tx = Tx { raw: tx, changes, orders_before };
+        facts.apply(tx, &changes);
+        let tx = Tx { raw: tx, changes };
         for invariant in invariants {
             let findings = invariant.committed(&tx, facts);
             keep(found, invariant.id().name(), findings);
@@ -294,20 +278,14 @@ impl Observer for Oracle {
 }
 
 impl Facts {
-    /// Takes a transaction in; returns the orders it touched as they were.
-    fn apply(&mut self, tx: &CommittedTx, changes: &[Change<'_>]) -> BTreeMap<OrderId, Order> {
-        let mut before = BTreeMap::new();
+    /// Takes a transaction in.
+    fn apply(&mut self, tx: &CommittedTx, changes: &[Change<'_>]) {
         for change in changes {
             match &change.saved {
                 Saved::Stock(item) => drop(self.stock.insert(item.sku.clone(), item.clone())),
                 Saved::Reservation(r) => drop(self.reservations.insert(r.order_id, r.clone())),
                 Saved::Payment(p) => drop(self.payments.insert(p.order_id, p.as_ref().clone())),
-                Saved::Order(order) => {
-                    let old = self.orders.insert(order.order_id, order.as_ref().clone());
-                    if let Some(old) = old {
-                        before.entry(old.order_id).or_insert(old);
-                    }
-                }
+                Saved::Order(o) => drop(self.orders.insert(o.order_id, o.as_ref().clone())),
                 Saved::Notification(n) => {
                     let id = Arc::clone(&change.id.id);
                     self.notifications.insert(id, n.as_ref().clone());
@@ -322,7 +300,6 @@ impl Facts {
                 self.order_events.entry(order).or_default().push(kind);
             }
         }
-        before
     }
 
     /// Returns what really happened to the money of an order so far.
@@ -344,9 +321,7 @@ impl Facts {
 impl Saved {
     fn describe(&self) -> (Arc<str>, Option<OrderId>) {
         match self {
-            Self::Stock(item) => {
-                (format!("stock {}-{}", item.on_hand, item.reserved).into(), None)
-            }
+            Self::Stock(item) => (format!("stock {}-{}", item.on_hand, item.reserved).into(), None),
             Self::Ledger(entry) => (format!("{:?}", entry.cause).into(), None),
             Self::Reservation(r) => (format!("{:?}", r.status).into(), Some(r.order_id)),
             Self::Order(order) => (format!("{:?}", order.status).into(), Some(order.order_id)),

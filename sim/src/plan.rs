@@ -270,11 +270,9 @@ impl Draw {
                 for_ms: self.between(500, 4000),
                 delay_ms: self.between(50, 3000),
             },
-            "provider-timeout" => Fault::ProviderTimeout {
-                at_ms,
-                skip: self.count(0, 6),
-                count: self.count(1, 6),
-            },
+            "provider-timeout" => {
+                Fault::ProviderTimeout { at_ms, skip: self.count(0, 6), count: self.count(1, 6) }
+            }
             "provider-duplicate" => {
                 Fault::ProviderDuplicate { at_ms, for_ms: self.between(500, 4000) }
             }

@@ -50,7 +50,8 @@ pub(crate) fn run(batch: &Batch) -> Result<ExitCode, String> {
         totals.add(&verdict);
         let is_wanted = |v: &Violation| batch.until.as_ref().is_some_and(|u| *u == v.invariant);
         let found = verdict.violations.iter().any(is_wanted);
-        Ok(!found && !(batch.fail_fast && totals.violations > 0))
+        let stop = batch.fail_fast && totals.violations > 0;
+        Ok(!found && !stop)
     })?;
     bar.finish_and_clear();
     totals.finish(started.elapsed(), batch.jobs);
@@ -154,8 +155,9 @@ pub(crate) fn spawn(args: &[String]) -> Result<Child, String> {
 /// # Errors
 /// When its output could not be read.
 pub(crate) fn finish(seed: u64, child: Child) -> Result<Verdict, String> {
-    let output =
-        child.wait_with_output().map_err(|e| format!("seed {seed}: cannot read its output: {e}"))?;
+    let output = child
+        .wait_with_output()
+        .map_err(|e| format!("seed {seed}: cannot read its output: {e}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let verdict = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
     Ok(verdict.unwrap_or_else(|| {

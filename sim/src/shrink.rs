@@ -60,8 +60,11 @@ impl Search {
     /// Runs a candidate; returns the invariant it violates, that of `same` only when given.
     fn fails(&mut self, plan: &Plan, same: Option<&str>) -> Result<Option<String>, String> {
         self.runs += 1;
-        let path = std::env::temp_dir()
-            .join(format!("amarra-shrink-{}-{}.json", std::process::id(), self.runs));
+        let path = std::env::temp_dir().join(format!(
+            "amarra-shrink-{}-{}.json",
+            std::process::id(),
+            self.runs
+        ));
         let text = serde_json::to_string(plan).map_err(|e| e.to_string())?;
         std::fs::write(&path, text).map_err(|e| format!("cannot write a plan: {e}"))?;
         let args = [

@@ -104,11 +104,6 @@ impl Trace {
         inner.events.push(event);
     }
 
-    /// Returns how many events there are.
-    pub(crate) fn len(&self) -> usize {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).events.len()
-    }
-
     /// Returns the events and the hash over all of them.
     pub(crate) fn take(&self) -> (Vec<Event>, String) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

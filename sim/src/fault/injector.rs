@@ -43,7 +43,12 @@ struct OperationFault {
 
 impl Injector {
     /// Takes the operation faults of a plan; nothing happens before [`Injector::start`].
-    pub(crate) fn new(seed: u64, plan: &Plan, epoch: tokio::time::Instant, trace: Arc<Trace>) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        plan: &Plan,
+        epoch: tokio::time::Instant,
+        trace: Arc<Trace>,
+    ) -> Self {
         let operations = plan.faults.iter().filter_map(operation_fault).collect();
         let state = State {
             enabled: false,
@@ -162,7 +167,9 @@ impl State {
         if let Some(&mean) = self.slow.get(site.client.node.as_ref())
             && matches!(
                 site.operation,
-                Operation::Begin | Operation::Commit { .. } | Operation::Publish { .. }
+                Operation::Begin
+                    | Operation::Commit { .. }
+                    | Operation::Publish { .. }
                     | Operation::CommitOffsets { .. }
             )
         {
@@ -259,7 +266,10 @@ fn effect(fault: &Fault, site: &Site<'_>) -> Option<Effect> {
         ) if site.server == database => Some(Effect::Serialization),
         (
             Fault::ConnectionLoss { database, .. },
-            Operation::Begin | Operation::Load { .. } | Operation::Save { .. } | Operation::ClaimDue { .. },
+            Operation::Begin
+            | Operation::Load { .. }
+            | Operation::Save { .. }
+            | Operation::ClaimDue { .. },
         ) if site.server == database => Some(Effect::Fail),
         _ => None,
     }

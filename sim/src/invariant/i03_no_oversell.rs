@@ -37,9 +37,10 @@ impl Invariant for NoOversell {
             return Vec::new();
         }
         let mut claimed: BTreeMap<&Sku, i64> = BTreeMap::new();
-        let live = facts.reservations.values().filter(|r| {
-            matches!(r.status, ReservationStatus::Held | ReservationStatus::Committed)
-        });
+        let live = facts
+            .reservations
+            .values()
+            .filter(|r| matches!(r.status, ReservationStatus::Held | ReservationStatus::Committed));
         for line in live.flat_map(|r| &r.lines) {
             *claimed.entry(&line.sku).or_default() += i64::from(line.qty);
         }

@@ -32,9 +32,10 @@ impl Invariant for OneReservation {
                 }
             }
         }
-        let uneven = facts.stock.values().filter(|item| {
-            held.get(&item.sku).copied().unwrap_or_default() != item.reserved
-        });
+        let uneven = facts
+            .stock
+            .values()
+            .filter(|item| held.get(&item.sku).copied().unwrap_or_default() != item.reserved);
         uneven
             .map(|item| {
                 Finding::new(format!(

@@ -27,10 +27,8 @@ impl Invariant for EndedMovesNothing {
         for order in undone {
             let truth = end.truths.get(&order.order_id).copied().unwrap_or_default();
             let reservation = end.facts.reservations.get(&order.order_id).map(|r| r.status);
-            let stock = matches!(
-                reservation,
-                Some(ReservationStatus::Held | ReservationStatus::Committed)
-            );
+            let stock =
+                matches!(reservation, Some(ReservationStatus::Held | ReservationStatus::Committed));
             if truth.captured != truth.refunded || truth.open != 0 || stock {
                 found.push(Finding::new(format!(
                     "order {} is {:?} with {} captured, {} refunded, {} still set aside and its \

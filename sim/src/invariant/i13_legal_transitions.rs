@@ -49,10 +49,9 @@ impl Invariant for LegalTransitions {
             let to = order.status;
             match self.last.insert(order.order_id, to) {
                 None if to == OrderStatus::Pending => {}
-                None => found.push(Finding::new(format!(
-                    "order {} began as {to:?}",
-                    order.order_id
-                ))),
+                None => {
+                    found.push(Finding::new(format!("order {} began as {to:?}", order.order_id)))
+                }
                 Some(from) if is_legal(from, to) => {}
                 Some(from) => found.push(Finding::new(format!(
                     "order {} went from {from:?} to {to:?}",

@@ -7,7 +7,8 @@ use amarra_shop::contract::notifications::Channel;
 use amarra_shop::notifications::Status;
 
 use super::{Finding, Invariant};
-use crate::oracle::{Facts, Settled, Tx};
+use crate::node::CHANNELS;
+use crate::oracle::Settled;
 
 /// The events a customer is told of.
 const TOLD: &[&str] = &[
@@ -21,16 +22,12 @@ const TOLD: &[&str] = &[
 ];
 
 /// Compares what the senders took with the events that were published.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct NotifiedOnce;
 
 impl Invariant for NotifiedOnce {
     fn id(&self) -> InvariantId {
         InvariantId::I15
-    }
-
-    fn committed(&mut self, _tx: &Tx<'_>, _facts: &Facts) -> Vec<Finding> {
-        Vec::new()
     }
 
     fn settled(&mut self, end: &Settled<'_>) -> Vec<Finding> {
@@ -41,7 +38,7 @@ impl Invariant for NotifiedOnce {
         }
         for (order, events) in &end.facts.order_events {
             for state in events.iter().filter(|e| TOLD.contains(&e.as_ref())) {
-                for channel in [Channel::Email, Channel::Sms, Channel::Push] {
+                for &channel in CHANNELS {
                     let id = format!("{order}:{state}:{}", channel.as_str());
                     let sent = taken.remove(&(id.clone(), channel)).unwrap_or(0);
                     let notification = end.facts.notifications.get(id.as_str());

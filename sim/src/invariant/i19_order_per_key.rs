@@ -29,20 +29,15 @@ impl Invariant for OrderPerKey {
     fn committed(&mut self, tx: &Tx<'_>, _facts: &Facts) -> Vec<Finding> {
         let mut found = Vec::new();
         for (_, message) in &tx.raw.messages {
-            let stream: Stream = (
-                message.topic.as_str().into(),
-                message.envelope.partition_key.as_str().into(),
-            );
+            let stream: Stream =
+                (message.topic.as_str().into(), message.envelope.partition_key.as_str().into());
             let count = self.committed.entry(stream.clone()).or_default();
             *count += 1;
             self.number.insert(message.envelope.id, (stream, *count));
         }
         for row in &tx.raw.admitted {
             let Some((stream, number)) = self.number.get(&row.event) else { continue };
-            let last = self
-                .applied
-                .entry((row.group.as_str().into(), stream.clone()))
-                .or_default();
+            let last = self.applied.entry((row.group.as_str().into(), stream.clone())).or_default();
             if *number != *last + 1 {
                 found.push(Finding::at(
                     format!(

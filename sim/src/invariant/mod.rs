@@ -97,7 +97,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(i12_every_order_ends::EveryOrderEnds),
         Box::new(i13_legal_transitions::LegalTransitions::default()),
         Box::new(i14_totals::Totals),
-        Box::new(i15_notified_once::NotifiedOnce::default()),
+        Box::new(i15_notified_once::NotifiedOnce),
         Box::new(i16_audited::Audited),
         Box::new(i17_views_fold_events::ViewsFoldEvents),
         Box::new(i18_published_and_applied_once::PublishedAndAppliedOnce::default()),

@@ -4,7 +4,7 @@ pub(crate) mod mailbox;
 pub(crate) mod provider;
 mod services;
 
-pub(crate) use services::ADMIN;
+pub(crate) use services::{ADMIN, CHANNELS};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,15 +7,16 @@ use amarra_http::caller::Api;
 use amarra_http::provider::HttpProvider;
 use amarra_http::services;
 use amarra_http::upstream::HttpUpstream;
-use amarra_shop::gateway::{self, Gateway};
 use amarra_resilience::limiter::LimiterConfig;
 use amarra_shop::ServicePorts;
 use amarra_shop::auth::{
     KeyConfig, Purpose, QuoteVerifier, RevocationFeed, Revocations, TokenVerifier, VerifierConfig,
 };
 use amarra_shop::catalog::{self, Catalog};
-use amarra_shop::contract::users::Secret;
+use amarra_shop::contract::notifications::Channel;
 use amarra_shop::contract::topics;
+use amarra_shop::contract::users::Secret;
+use amarra_shop::gateway::{self, Gateway};
 use amarra_shop::inventory::{self, Inventory};
 use amarra_shop::notifications::{self, Notifications};
 use amarra_shop::orders::{self, Orders};
@@ -30,6 +31,8 @@ use super::{Host, provider};
 pub(crate) const ADMIN: (&str, &str) = ("admin@shop.test", "a long enough password");
 /// The secret that the provider and Payments share.
 const WEBHOOK_SECRET: &str = "provider and payments share this";
+/// The channels of the simulated shop: two suffice to tell them apart.
+pub(crate) const CHANNELS: &[Channel] = &[Channel::Email, Channel::Push];
 /// Largest request body, in bytes.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
 
@@ -80,8 +83,7 @@ impl Host {
     }
 
     async fn users(&self, ports: ServicePorts) -> Result<Router, String> {
-        let mut config =
-            users::Config::new(token_keys(), Secret::new("C".repeat(42) + "A"));
+        let mut config = users::Config::new(token_keys(), Secret::new("C".repeat(42) + "A"));
         // Argon2 at its least: the simulation tests what is done with hashes, not how strong they
         // are.
         config.password =
@@ -138,21 +140,20 @@ impl Host {
             ..payments::Config::new(Secret::new(WEBHOOK_SECRET))
         };
         let provider = Arc::new(HttpProvider::new(self.http(), "provider"));
-        let payments =
-            Payments::new(ports.clone(), provider, config).map_err(|e| e.to_string())?;
+        let payments = Payments::new(ports.clone(), provider, config).map_err(|e| e.to_string())?;
         self.drive(&ports, Payments::SOURCE, payments.handlers(), payments.due_handlers())?;
         Ok(services::payments::router(&self.api(payments)?))
     }
 
     fn notifications(&self, ports: ServicePorts) -> Result<Router, String> {
         let config = notifications::Config {
+            channels: CHANNELS.to_vec(),
             backoff_first: Duration::from_millis(300),
             backoff_max: Duration::from_secs(3),
             attempts_max: 50,
             ..notifications::Config::default()
         };
-        let sender =
-            SimSender::new(Arc::clone(&self.cluster.mailbox), self.entropy("sender"));
+        let sender = SimSender::new(Arc::clone(&self.cluster.mailbox), self.entropy("sender"));
         let notifications = Notifications::new(ports.clone(), Arc::new(sender), config)
             .map_err(|e| e.to_string())?;
         self.drive(

@@ -77,7 +77,9 @@ async fn place(state: &State, errand: &Errand, token: &str) -> Option<(String, u
     let lines: Vec<Value> = errand
         .lines
         .iter()
-        .filter_map(|(product, qty)| Some(json!({"sku": state.front.skus.get(*product)?, "qty": qty})))
+        .filter_map(|(product, qty)| {
+            Some(json!({"sku": state.front.skus.get(*product)?, "qty": qty}))
+        })
         .collect();
     let quote = Ask::send("POST", "/v1/quotes", token, json!({"lines": lines}))
         .keyed(format!("quote-{}", errand.number));
@@ -116,7 +118,7 @@ async fn read_own_write(state: &State, token: &str, order: &str, version: u64) {
 
 /// Another customer must not see the order.
 async fn foreign_look(state: &State, errand: &Errand, order: &str) {
-    if errand.number % 10 != 0 {
+    if !errand.number.is_multiple_of(10) {
         return;
     }
     let other = (errand.customer + 1) % state.front.tokens.len().max(1);

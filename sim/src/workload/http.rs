@@ -49,7 +49,12 @@ impl Ask {
     }
 
     /// Makes a request with a body and a key.
-    pub(crate) fn send(method: &'static str, path: impl Into<String>, token: &str, body: Value) -> Self {
+    pub(crate) fn send(
+        method: &'static str,
+        path: impl Into<String>,
+        token: &str,
+        body: Value,
+    ) -> Self {
         let token = Some(token.to_owned());
         Self { method, path: path.into(), token, key: None, body }
     }

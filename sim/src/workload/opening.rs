@@ -58,12 +58,7 @@ pub(crate) async fn open(env: Environment) -> Result<Shopfront, String> {
     Ok(front)
 }
 
-async fn stock_product(
-    front: &Shopfront,
-    sku: &str,
-    price: i64,
-    stock: i64,
-) -> Result<(), String> {
+async fn stock_product(front: &Shopfront, sku: &str, price: i64, stock: i64) -> Result<(), String> {
     let staff = front.staff.as_str();
     let body = json!({"sku": sku, "name": format!("Product {sku}")});
     let create = Ask::send("POST", "/v1/products", staff, body).keyed(format!("create-{sku}"));
@@ -84,8 +79,7 @@ async fn stock_product(
 
 async fn login(front: &Shopfront, email: &str, password: &str) -> Result<String, String> {
     let body = json!({"email": email, "password": password});
-    let ask =
-        Ask { method: "POST", path: "/v1/sessions".into(), token: None, key: None, body };
+    let ask = Ask { method: "POST", path: "/v1/sessions".into(), token: None, key: None, body };
     let tokens = expect(front, &ask, 200).await?;
     let token = tokens.get("access_token").and_then(Value::as_str);
     token.map(str::to_owned).ok_or_else(|| "the login answered no token".to_owned())

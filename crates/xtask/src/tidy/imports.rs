@@ -56,8 +56,8 @@ const SERVICES: &[&str] = &[
     "provider",
 ];
 
-/// Services that may name another one, with the reason in the second place.
-const SERVICE_EDGES: &[(&str, &str)] = &[];
+/// A service that may name another one: the provider is reached through the port of Payments.
+const SERVICE_EDGES: &[(&str, &str)] = &[("provider", "payments")];
 
 const FEATURES_MAX: usize = 3;
 
@@ -93,7 +93,8 @@ fn undeclared_edges(name: &str, manifest: &toml::Value) -> Vec<String> {
         [("dependencies", false), ("build-dependencies", false), ("dev-dependencies", true)]
     {
         let targets = manifest.get("target").and_then(toml::Value::as_table);
-        let in_targets = targets.into_iter().flat_map(|t| t.values()).filter_map(|t| t.get(section));
+        let in_targets =
+            targets.into_iter().flat_map(|t| t.values()).filter_map(|t| t.get(section));
         let tables = manifest.get(section).into_iter().chain(in_targets);
         let names = tables.filter_map(toml::Value::as_table).flat_map(|t| t.keys());
         for to in names.map(String::as_str).filter(ours) {
@@ -113,9 +114,8 @@ fn service_edges(source: &Source) -> Vec<String> {
     if !SERVICES.contains(&own) {
         return Vec::new();
     }
-    let others = SERVICES.iter().filter(|other| {
-        **other != own && !SERVICE_EDGES.contains(&(own, **other))
-    });
+    let others =
+        SERVICES.iter().filter(|other| **other != own && !SERVICE_EDGES.contains(&(own, **other)));
     let mut found = Vec::new();
     for other in others {
         let needle = format!("crate::{other}::");

@@ -6,8 +6,10 @@ use std::path::Path;
 use super::{Figure, Source};
 use crate::mutants;
 
-/// The invariants that exist so far, as `docs/invariants.md` numbers them.
-const INVARIANTS: u32 = 19;
+/// The last of the invariants that are numbered without a gap, as `docs/invariants.md` has them.
+const INVARIANTS: u32 = 20;
+/// Those beyond the gap.
+const LATER_INVARIANTS: &[&str] = &["I24"];
 
 /// Planted bugs there must be at the least.
 const MUTANTS_MIN: u64 = 20;
@@ -15,7 +17,12 @@ const MUTANTS_MIN: u64 = 20;
 /// Which suite of the conformance crate covers which port.
 const SUITES: &[(&str, &str)] = &[
     ("Store", "store_laws!"),
-    ("OutboxLog", "outbox_laws!"),
+    ("Store", "timer_laws!"),
+    ("UnitOfWork", "store_laws!"),
+    ("Outbox", "outbox_laws!"),
+    ("Inbox", "inbox_laws!"),
+    ("ParkingLot", "parking_laws!"),
+    ("OutboxLog", "outbox_log_laws!"),
     ("Transport", "transport_laws!"),
     ("Consumer", "consumer_laws!"),
     ("ReadModel", "read_model_laws!"),
@@ -33,7 +40,8 @@ pub(crate) fn figures(root: &Path, sources: &[Source]) -> Result<Vec<Figure>, St
         laws.iter().filter(|law| !is_tested(&tested, law)).cloned().collect();
     let mutants = mutants::all(root)?;
     let caught: BTreeSet<&str> = mutants.iter().map(|m| m.invariant.as_str()).collect();
-    let unplanted = (1..=INVARIANTS).map(|n| format!("I{n}"));
+    let later = LATER_INVARIANTS.iter().map(|name| (*name).to_owned());
+    let unplanted = (1..=INVARIANTS).map(|n| format!("I{n}")).chain(later);
     let unplanted = unplanted.filter(|name| !caught.contains(name.as_str())).collect();
     let planted = u64::try_from(mutants.len()).unwrap_or(0);
     Ok(vec![
@@ -86,8 +94,8 @@ fn skipped_suites(sources: &[Source]) -> Vec<String> {
         let own = || sources.iter().filter(|s| of(s).as_ref() == Some(&adapter));
         let tests: String = own().filter(|s| s.is_test()).map(|s| s.text.as_str()).collect();
         for (port, suite) in SUITES {
-            let implements = own()
-                .any(|s| !s.is_test() && s.text.contains(&format!("impl {port} for ")));
+            let implements =
+                own().any(|s| !s.is_test() && s.text.contains(&format!("impl {port} for ")));
             if implements && !tests.contains(suite) {
                 found.push(format!("{adapter} implements {port} and does not run {suite}"));
             }

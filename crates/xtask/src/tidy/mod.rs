@@ -33,12 +33,7 @@ impl Figure {
     }
 
     /// A figure that must reach a bound.
-    pub(crate) fn at_least(
-        name: &'static str,
-        value: u64,
-        bound: u64,
-        found: Vec<String>,
-    ) -> Self {
+    pub(crate) fn at_least(name: &'static str, value: u64, bound: u64, found: Vec<String>) -> Self {
         Self { name, value, bound, at_least: true, found }
     }
 

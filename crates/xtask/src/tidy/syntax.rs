@@ -84,9 +84,14 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn public(&mut self, visibility: &syn::Visibility, attributes: &[syn::Attribute], at: &syn::Ident) {
-        let is_library = self.source.path.starts_with("crates")
-            || self.source.path.starts_with("adapters");
+    fn public(
+        &mut self,
+        visibility: &syn::Visibility,
+        attributes: &[syn::Attribute],
+        at: &syn::Ident,
+    ) {
+        let is_library =
+            self.source.path.starts_with("crates") || self.source.path.starts_with("adapters");
         if self.in_test || !is_library || !matches!(visibility, syn::Visibility::Public(_)) {
             return;
         }
@@ -203,7 +208,9 @@ fn unrun_doc_tests(source: &Source) -> Vec<String> {
     let lines = source.text.lines().enumerate();
     let is_fence = |line: &str| {
         let text = line.trim_start().trim_start_matches("//!").trim_start_matches("///").trim();
-        text.starts_with("```ignore") || text.starts_with("```no_run") || text.starts_with("```rust,ignore")
+        text.starts_with("```ignore")
+            || text.starts_with("```no_run")
+            || text.starts_with("```rust,ignore")
     };
     lines
         .filter(|(_, line)| is_fence(line))
