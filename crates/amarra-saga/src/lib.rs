@@ -1,4 +1,4 @@
-//! Typed saga definitions, a pure engine and its driver, over the local transaction.
+#![doc = include_str!("../README.md")]
 
 pub mod barrier;
 pub mod definition;
