@@ -1,5 +1,6 @@
 //! The worker: timeouts, local calls, fencing and recovery.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -115,6 +116,7 @@ fn the_deadline_undoes_a_saga_whose_pivot_was_not_sent() {
     assert_eq!(unwinding, Some(amarra_saga::Cause::Deadline));
 }
 
+/// STP-1 and STP-2.
 #[test]
 fn a_pivot_without_an_answer_is_asked_again_under_the_same_request() {
     let service = service();
@@ -148,6 +150,7 @@ fn local_calls_are_made_one_after_the_other_and_end_the_saga() {
     assert_eq!(service.store.due_in(&id()), None);
 }
 
+/// WRK-2 and WRK-3.
 #[test]
 fn a_local_call_is_made_outside_a_transaction_and_after_its_beginning_was_committed() {
     let service = service();
@@ -204,6 +207,32 @@ fn a_local_call_with_an_unknown_outcome_is_undone() {
     assert_eq!(hotel.calls(), ["o-1:hotel:action#1", "o-1:hotel:compensation#1"]);
 }
 
+/// LOC-1: every attempt carries one request, so that who knows it again has one effect.
+#[test]
+fn a_local_call_is_tried_again_under_the_same_request() {
+    let service = service();
+    let cancelled = Arc::new(Mutex::new(BTreeSet::new()));
+    let ledger = cancelled.clone();
+    let hotel = Local::new(move |call| match call.request.op {
+        Op::Action => Ok(json!(42)),
+        Op::Compensation if ledger.lock().unwrap().insert(call.request.to_string()) => {
+            Err(LocalError::new(Class::Unknown, "cancelled, and the answer was lost"))
+        }
+        Op::Compensation => Ok(Value::Null),
+    });
+    let flight = Local::new(|_| Err(LocalError::new(Class::Rejected, "full")));
+    start(&service, "trip");
+    let worker = trip(&service, &hotel, &flight);
+    drive(&service, &worker);
+    assert_eq!(service.status("o-1"), Status::Compensating);
+    service.time.advance(Duration::from_secs(60));
+    drive(&service, &worker);
+    assert_eq!(service.status("o-1"), Status::Compensated);
+    let (first, again) = ("o-1:hotel:compensation#1", "o-1:hotel:compensation#2");
+    assert_eq!(hotel.calls()[1..], [first, again]);
+    assert_eq!(cancelled.lock().unwrap().len(), 1, "one request, one effect");
+}
+
 #[derive(Debug)]
 struct Hangs;
 
@@ -237,6 +266,7 @@ fn an_action_nobody_implements_is_undone_and_its_compensation_parks() {
     assert_eq!(service.store.due_in(&id()), None, "no hot loop");
 }
 
+/// WRK-1.
 #[test]
 fn an_executor_whose_claim_was_superseded_appends_nothing() {
     let service = service();
@@ -262,6 +292,7 @@ fn an_executor_whose_claim_was_superseded_appends_nothing() {
     assert_eq!(service.status("o-1"), Status::Compensated);
 }
 
+/// WRK-3.
 #[test]
 fn a_crash_during_a_local_call_is_healed_by_the_next_claim() {
     let service = service();

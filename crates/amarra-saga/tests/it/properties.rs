@@ -20,9 +20,8 @@ fn definitions() -> impl Strategy<Value = Definition> {
         let choose = |from: u16, to: u16, bits: u16| -> Vec<u16> {
             (from..to).filter(|at| bits >> (at % 16) & 1 == 1).collect()
         };
-        for at in 0..before {
-            let at16 = u16::try_from(at).unwrap();
-            let after = choose(0, at16, bits[at]);
+        for at in 0..u16::try_from(before).unwrap() {
+            let after = choose(0, at, bits[usize::from(at)]);
             steps.push(spec(&format!("c{at}"), Kind::Compensatable, &after, policy()));
         }
         if pivot {
@@ -224,6 +223,7 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
+    /// SGA-1, SGA-3, SGA-4, SGA-6 and SGA-8.
     #[test]
     fn any_inputs_keep_the_laws_and_any_saga_can_end(
         definition in definitions(),

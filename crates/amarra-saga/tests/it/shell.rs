@@ -78,6 +78,7 @@ fn the_way_forward_takes_outputs_along_and_ends_without_a_timer() {
     assert_eq!(service.store.due_in(&SagaLog::aggregate_id("o-1")), None);
 }
 
+/// STP-3.
 #[test]
 fn a_refused_pivot_releases_what_was_recorded() {
     let service = started();
@@ -91,6 +92,7 @@ fn a_refused_pivot_releases_what_was_recorded() {
     assert_eq!(progress.status, Status::Compensated);
 }
 
+/// STP-3.
 #[test]
 fn an_unknown_step_is_undone_without_its_output() {
     let service = started();

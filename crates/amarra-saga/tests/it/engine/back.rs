@@ -18,6 +18,7 @@ fn failed(step: &str, class: Class) -> Input {
     Input::CompensationFailed { step: step.into(), class, why: "no".into() }
 }
 
+/// SGA-5.
 #[test]
 fn steps_are_undone_in_reverse_and_the_refused_one_is_not() {
     let mut run = Run::started(saga3());
@@ -29,6 +30,7 @@ fn steps_are_undone_in_reverse_and_the_refused_one_is_not() {
     assert_eq!((run.status(), run.due()), (Status::Compensated, None));
 }
 
+/// SGA-5.
 #[test]
 fn an_unknown_step_is_undone_first() {
     let mut run = Run::started(saga3());
@@ -44,6 +46,7 @@ fn a_refused_first_step_leaves_nothing_to_undo() {
     assert_eq!(run.ok(Input::rejected("a", "no")), "a- unwind compensated");
 }
 
+/// SGA-4.
 #[test]
 fn a_join_is_undone_before_its_arms_and_both_arms_before_the_fork() {
     let mut run = Run::started(diamond_reversible());
@@ -119,6 +122,7 @@ fn cancelling_undoes_what_was_done_and_what_is_under_way() {
     assert_eq!(run.outcome(cancel()), Outcome::Stale, "it is undone already");
 }
 
+/// SGA-6.
 #[test]
 fn cancelling_is_too_late_once_the_pivot_was_sent() {
     let mut run = Run::started(saga3_pivot());
@@ -162,6 +166,7 @@ fn the_deadline_undoes_until_the_pivot_is_sent_and_never_after() {
     assert_eq!(run.due(), Some(Duration::from_secs(5)), "the pivot's own timeout");
 }
 
+/// SGA-7.
 #[test]
 fn a_compensation_is_tried_again_and_parks_when_its_attempts_run_out() {
     let mut run = Run::started(saga3());
@@ -186,6 +191,7 @@ fn a_compensation_that_is_refused_or_fatal_parks_at_once() {
     }
 }
 
+/// SGA-7.
 #[test]
 fn siblings_go_on_beside_a_parked_compensation_and_ancestors_wait() {
     let mut run = Run::started(diamond());

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::Run;
 use crate::specs::{C, R, define, diamond, policy, saga3, saga3_pivot};
 
+/// SGA-3.
 #[test]
 fn steps_are_asked_for_once_all_they_depend_on_is_done() {
     let (mut run, started) = Run::start(diamond());
@@ -31,6 +32,7 @@ fn every_root_is_asked_for_at_once() {
     assert_eq!(run.done("a"), "a+ completed");
 }
 
+/// SGA-2.
 #[test]
 fn starting_twice_and_repeating_a_reply_are_stale() {
     let mut run = Run::started(saga3());

@@ -53,7 +53,7 @@ impl Explorer {
         }
         check::safety(&self.definition, &world);
         // Driving every state to its end would visit each suffix over and over: a sample suffices.
-        if digest % 32 == 0 {
+        if digest.is_multiple_of(32) {
             self.ends.insert(check::liveness(&self.definition, &self.local, world.clone()));
         }
         self.stack.push(world);
@@ -118,7 +118,7 @@ impl Explorer {
             (Answer::Unknown, false),
         ]);
         let kind = self.definition.steps()[usize::from(step)].kind;
-        if op == Op::Action && kind != Kind::Retriable {
+        if op == Op::Compensation || kind != Kind::Retriable {
             answers.push((Answer::Rejected, false));
         }
         answers
@@ -321,44 +321,40 @@ impl Hasher for Words {
 const BUDGET: Budget =
     Budget { duplicates: 1, timers: 2, failures: 1, cancels: 1, claims: 2, executors: 2 };
 
-fn explore(
-    definition: Definition,
-    local: &[u16],
-    budget: Budget,
-    ends: &[&str],
-    states_min: usize,
-) {
+fn explore(definition: Definition, local: &[u16], budget: Budget, states_min: usize) {
     let explorer = Explorer::run(definition, local, budget);
     let reached: Vec<_> = explorer.ends.iter().copied().collect();
-    println!("{} states, ends {reached:?}", explorer.seen.len());
-    assert_eq!(reached, ends, "the sample reaches every kind of end");
+    assert_eq!(reached, ALL, "of {} states", explorer.seen.len());
     assert!(explorer.seen.len() >= states_min, "only {} states", explorer.seen.len());
 }
+
+const ALL: [&str; 3] = ["compensated", "completed", "needs operator"];
 
 #[test]
 fn saga3_keeps_its_laws_in_every_state() {
     let budget = Budget { executors: 1, ..BUDGET };
-    explore(saga3(), &[], budget, &["compensated", "completed"], 1);
+    explore(saga3(), &[], budget, 290_000);
 }
 
 #[test]
 fn saga3_with_a_pivot_keeps_its_laws_in_every_state() {
-    explore(saga3_pivot(), &[], BUDGET, &["compensated", "completed"], 1);
+    explore(saga3_pivot(), &[], BUDGET, 100_000);
 }
 
 #[test]
 fn saga3_of_local_calls_keeps_its_laws_in_every_state() {
-    explore(saga3(), &[0, 1, 2], BUDGET, &["compensated", "completed"], 1);
+    let budget = Budget { timers: 3, failures: 2, claims: 5, ..BUDGET };
+    explore(saga3(), &[0, 1, 2], budget, 10_000);
 }
 
 #[test]
 fn the_diamond_keeps_its_laws_in_every_state() {
-    let budget = Budget { duplicates: 1, timers: 1, executors: 1, ..BUDGET };
-    explore(diamond(), &[], budget, &["compensated", "completed"], 1);
+    let budget = Budget { timers: 1, executors: 1, ..BUDGET };
+    explore(diamond(), &[], budget, 450_000);
 }
 
 #[test]
 fn the_diamond_with_a_local_arm_keeps_its_laws_in_every_state() {
     let budget = Budget { duplicates: 0, timers: 1, ..BUDGET };
-    explore(diamond_reversible(), &[2], budget, &["compensated", "completed"], 1);
+    explore(diamond_reversible(), &[2], budget, 100_000);
 }
