@@ -255,8 +255,6 @@ impl State {
         for record in std::mem::take(&mut self.wal) {
             self.make_visible(record);
         }
-        self.signals.outbox.raise();
-        self.signals.timers.raise();
     }
 
     fn make_visible(&mut self, record: WalRecord) {

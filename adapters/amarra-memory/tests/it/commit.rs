@@ -27,6 +27,31 @@ fn slow_disk() -> World {
     World::with(config, BrokerConfig::default())
 }
 
+fn in_progress(world: &World) -> usize {
+    world.database.inspect(|i| i.snapshot().xip.len())
+}
+
+#[test]
+fn no_transaction_is_in_progress_after_its_end() {
+    let world = World::new();
+    world.run(async {
+        let store = world.store("a");
+        for id in ["a", "b"] {
+            put(store.as_ref(), id, 0).await.unwrap();
+        }
+        let mut dropped = store.begin().await.unwrap();
+        dropped.load(&[thing("a")]).await.unwrap();
+        let mut read_only = store.begin().await.unwrap();
+        read_only.load(&[thing("b")]).await.unwrap();
+        put(store.as_ref(), "c", 0).await.unwrap();
+        assert_eq!(in_progress(&world), 2);
+        drop(dropped);
+        assert_eq!(in_progress(&world), 1);
+        read_only.commit().await.unwrap();
+        assert_eq!(in_progress(&world), 0);
+    });
+}
+
 #[test]
 fn a_commit_is_visible_once_it_is_flushed_and_then_acknowledged() {
     let world = slow_disk();
@@ -48,6 +73,7 @@ fn a_power_loss_before_the_flush_loses_the_commit() {
         assert_eq!(commit.end().await, Err(TxError::OutcomeUnknown));
         assert_eq!(version(&world, "a"), 0);
         assert_eq!(world.database.inspect(|i| i.outbox().count()), 0);
+        assert_eq!(in_progress(&world), 0, "a lost transaction is in progress for ever");
         assert_eq!(put(world.store("b").as_ref(), "a", 0).await, Ok(()), "its locks are gone");
     });
 }

@@ -2,12 +2,16 @@
 
 use amarra_core::Version;
 use amarra_memory::{BrokerConfig, DatabaseConfig};
-use amarra_messaging::message::Owner;
-use amarra_messaging::{Admit, TxError};
+use amarra_messaging::message::{Delivery, Owner};
+use amarra_messaging::{Admit, Offset, Partition, TxError};
 use amarra_store::read_model::ViewWrite;
 use amarra_store::{DueQuery, IdempotencyKey, Idempotent, StoredResponse, UnitOfWork};
 
-use crate::world::{Begun, World, begin_save, body, group, incoming, put, secs, thing, version};
+use futures_util::future::join;
+
+use crate::world::{
+    Begun, World, begin_save, body, group, incoming, publish, put, secs, thing, version,
+};
 
 type Unit = Box<dyn UnitOfWork>;
 
@@ -396,5 +400,107 @@ fn a_view_row_is_locked_even_while_it_does_not_exist() {
         assert_eq!(row.position, Version::new(1));
         drop(reading);
         assert_eq!(writing.poll(), Some(Ok(())));
+    });
+}
+
+#[test]
+fn whoever_waits_learns_at_once_that_the_server_or_its_connection_is_gone() {
+    for crash in [true, false] {
+        let world = World::new();
+        world.run(async {
+            put(world.store("a").as_ref(), "k", 0).await.unwrap();
+            let _holder = holding(&world, "k").await;
+            let start = world.env.monotonic();
+            let waiter = begin_load(world.store("b").begin().await.unwrap(), "k");
+            let fault = async {
+                world.env.sleep(secs(1)).await;
+                if crash {
+                    world.database.crash(false);
+                } else {
+                    world.database.reset_connections("b");
+                }
+            };
+            let ((_, answer), ()) = join(waiter.end(), fault).await;
+            assert!(matches!(answer, Err(TxError::Connection { .. })), "{answer:?}");
+            assert_eq!(world.env.monotonic().since(start), secs(1));
+        });
+    }
+}
+
+#[test]
+fn a_row_inserted_while_a_load_waits_is_not_among_its_rows() {
+    let world = World::new();
+    world.run(async {
+        put(world.store("a").as_ref(), "a", 0).await.unwrap();
+        let holder = holding(&world, "a").await;
+        let mut unit = world.store("b").begin().await.unwrap();
+        let mut both = Begun::new(async move {
+            let loaded = unit.load(&[thing("a"), thing("b")]).await;
+            (unit, loaded)
+        });
+        assert!(both.poll().is_none());
+        put(world.store("c").as_ref(), "b", 0).await.unwrap();
+        drop(holder);
+        let (_, loaded) = both.poll().unwrap();
+        let versions: Vec<_> = loaded.unwrap().iter().map(|state| state.version.get()).collect();
+        assert_eq!(versions, [1, 0], "the statement's snapshot is older than the row");
+    });
+}
+
+#[test]
+fn messages_of_one_key_are_parked_and_taken_by_one_unit_at_a_time() {
+    let world = World::new();
+    let delivery = |n: u64| Delivery {
+        topic: "t".into(),
+        partition: Partition(0),
+        offset: Offset(n),
+        record: publish("t", "k", "poison").record,
+    };
+    world.run(async {
+        let mut first = world.store("a").begin().await.unwrap();
+        first.park(&group(), &delivery(1), "poison").await.unwrap();
+        let mut unit = world.store("b").begin().await.unwrap();
+        let mut second = Begun::new(async move {
+            let parked = unit.park(&group(), &delivery(2), "behind").await;
+            (unit, parked)
+        });
+        assert!(second.poll().is_none(), "a later ticket could commit first");
+        first.commit().await.unwrap();
+        second.poll().unwrap().0.commit().await.unwrap();
+
+        let (topic, key) = ("t".into(), "k".into());
+        let mut taker = world.store("a").begin().await.unwrap();
+        for n in [1, 2] {
+            let parked = taker.first_parked(&group(), &topic, &key).await.unwrap().unwrap();
+            assert_eq!((parked.ticket, parked.delivery), (n, delivery(n)));
+            taker.unpark(&group(), n).await.unwrap();
+        }
+        assert_eq!(taker.first_parked(&group(), &topic, &key).await, Ok(None));
+        let keys = [key.clone()].into();
+        let mut unit = world.store("b").begin().await.unwrap();
+        assert_eq!(unit.parked_among(&group(), &topic, &keys).await, Ok(keys.clone()));
+        assert_eq!(taker.parked_among(&group(), &topic, &keys).await, Ok([].into()));
+        let mut other = Begun::new(async move { unit.unpark(&group(), 2).await });
+        assert!(other.poll().is_none(), "a message was taken by two");
+        taker.commit().await.unwrap();
+        assert_eq!(other.poll(), Some(Ok(())));
+        assert_eq!(world.database.inspect(|i| i.parked().count()), 0);
+    });
+}
+
+#[test]
+fn a_wait_for_timers_ends_with_a_commit_that_set_one() {
+    let world = World::new();
+    world.run(async {
+        let store = world.store("a");
+        put(store.as_ref(), "k", 0).await.unwrap();
+        let wait = || world.env.timeout(secs(1), store.timers_changed());
+        assert!(wait().await.is_err(), "no timer was set");
+        let mut unit = store.begin().await.unwrap();
+        unit.schedule(&thing("k"), Some(secs(5))).await.unwrap();
+        assert!(wait().await.is_err(), "the unit is open");
+        unit.commit().await.unwrap();
+        assert!(wait().await.is_ok());
+        assert!(wait().await.is_err(), "one change was told twice");
     });
 }
