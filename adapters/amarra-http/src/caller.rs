@@ -157,9 +157,9 @@ async fn read<S>(api: &Api<S>, request: Request) -> Result<Call, ApiError> {
     let Query(query) = Query::try_from_uri(&parts.uri)
         .map_err(|_| ApiError::BadRequest("the query is not well formed".to_owned()))?;
     let caller = caller(api, &parts.headers);
-    let body = axum::body::to_bytes(body, api.request_bytes_max).await.map_err(|_| {
-        ApiError::TooLarge { bound_bytes: api.request_bytes_max }
-    })?;
+    let body = axum::body::to_bytes(body, api.request_bytes_max)
+        .await
+        .map_err(|_| ApiError::TooLarge { bound_bytes: api.request_bytes_max })?;
     Ok(Call { params, query, headers: parts.headers, body, caller })
 }
 
@@ -176,8 +176,8 @@ fn caller<S>(api: &Api<S>, headers: &HeaderMap) -> Result<Caller, ApiError> {
 }
 
 fn idempotency_key(text: &str) -> Result<Arc<str>, ApiError> {
-    let fits = (1..=KEY_BYTES_MAX).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_graphic());
+    let fits =
+        (1..=KEY_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     if !fits {
         return Err(ApiError::BadRequest(format!(
             "Idempotency-Key must be 1 to {KEY_BYTES_MAX} visible ASCII characters"

@@ -89,13 +89,11 @@ impl HttpClient {
             parts.headers.insert(http::header::HOST, host);
         }
         let request = Request::from_parts(parts, Full::new(body));
-        let no_answer =
-            |why: String| HttpError::NoAnswer { service: service.to_owned(), why };
+        let no_answer = |why: String| HttpError::NoAnswer { service: service.to_owned(), why };
         if sender.ready().await.is_err() {
             sender = self.open(service).await?;
         }
-        let response =
-            sender.send_request(request).await.map_err(|e| no_answer(e.to_string()))?;
+        let response = sender.send_request(request).await.map_err(|e| no_answer(e.to_string()))?;
         let response = self.read(service, response).await?;
         self.give_back(service, sender);
         Ok(response)
@@ -113,9 +111,7 @@ impl HttpClient {
             Err(e) if e.is::<http_body_util::LengthLimitError>() => {
                 Err(HttpError::TooLarge { service: service.to_owned() })
             }
-            Err(e) => {
-                Err(HttpError::NoAnswer { service: service.to_owned(), why: e.to_string() })
-            }
+            Err(e) => Err(HttpError::NoAnswer { service: service.to_owned(), why: e.to_string() }),
         }
     }
 

@@ -49,8 +49,7 @@ impl Reply {
     /// # Errors
     /// [`ApiError::Internal`] when the stored status is no status.
     pub fn stored(status: u16, body: Bytes) -> Outcome {
-        let status =
-            StatusCode::from_u16(status).map_err(|e| ApiError::Internal(e.to_string()))?;
+        let status = StatusCode::from_u16(status).map_err(|e| ApiError::Internal(e.to_string()))?;
         Ok(Self { status, body, location: None })
     }
 
@@ -65,10 +64,8 @@ impl Reply {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         if self.status != StatusCode::NO_CONTENT {
-            headers.insert(
-                header::CONTENT_TYPE,
-                header::HeaderValue::from_static("application/json"),
-            );
+            headers
+                .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
         }
         headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
         if let Some(value) = self.location.and_then(|l| l.try_into().ok()) {

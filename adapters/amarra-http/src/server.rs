@@ -15,7 +15,5 @@ use crate::client::Io;
 /// # Cancellation
 /// A dropped future closes the connection; a request in flight gets no answer.
 pub async fn serve_connection(io: Box<dyn Io>, router: Router) -> Result<(), hyper::Error> {
-    http1::Builder::new()
-        .serve_connection(TokioIo::new(io), TowerToHyperService::new(router))
-        .await
+    http1::Builder::new().serve_connection(TokioIo::new(io), TowerToHyperService::new(router)).await
 }

@@ -13,12 +13,10 @@ use crate::respond::{Outcome, Reply};
 /// Makes the router.
 pub fn router(api: &Api<Notifications>) -> Router {
     finish(
-        Router::new()
-            .route("/v1/notifications/{order}", get(handle(api, by_order)))
-            .route(
-                "/v1/preferences",
-                get(handle(api, preferences)).put(handle(api, set_preferences)),
-            ),
+        Router::new().route("/v1/notifications/{order}", get(handle(api, by_order))).route(
+            "/v1/preferences",
+            get(handle(api, preferences)).put(handle(api, set_preferences)),
+        ),
     )
 }
 
