@@ -13,7 +13,7 @@ use amarra_resilience::{CallOptions, PerMille, Pipeline};
 
 use crate::support::{Says, World, at, breaker, drain, exact, ms, trip};
 
-/// recloser, failsafe and early tower breakers let the whole herd through at half-open.
+/// BRK-1: recloser, failsafe and early tower breakers let the whole herd through at half-open.
 #[test]
 fn p1_half_open_admits_its_permits_and_not_the_herd() {
     for permits in [1, 3] {
@@ -54,6 +54,7 @@ fn p2_a_cancelled_probe_gives_its_permit_back() {
     assert_eq!(log.path(), [State::Open, State::HalfOpen, State::Closed]);
 }
 
+/// BRK-2.
 /// Elsewhere a call admitted while closed and answered while half-open decides for the probe.
 #[test]
 fn p3_a_late_result_neither_closes_nor_opens_and_says_so() {

@@ -295,6 +295,7 @@ fn messages_of_one_order_wait_for_each_other() {
     assert_eq!(bench.timers(), 0);
 }
 
+/// SND-1.
 #[test]
 fn a_lost_answer_is_sent_again_under_the_same_key() {
     let bench = Bench::new();

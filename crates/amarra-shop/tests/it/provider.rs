@@ -94,6 +94,7 @@ fn tokens_choose_the_behaviour() {
     assert_eq!(desk.refund("9", &auth, 5), refused("declined"));
 }
 
+/// PSP-1.
 #[test]
 fn the_same_key_gets_the_same_answer_and_moves_money_once() {
     let mut desk = Desk::new();
@@ -157,6 +158,7 @@ fn voided_expired_and_foreign_authorizations_are_not_captured() {
     assert_eq!(desk.ask(&ProviderRequest::Refund(foreign), NOW), refused("not_found"));
 }
 
+/// PSP-2.
 #[test]
 fn status_lists_operations_in_order_and_webhooks_stay_until_acknowledged() {
     let mut desk = Desk::new();
