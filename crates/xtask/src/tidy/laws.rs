@@ -31,13 +31,8 @@ const SUITES: &[(&str, &str)] = &[
 /// Measures the figures.
 pub(crate) fn figures(root: &Path, sources: &[Source]) -> Result<Vec<Figure>, String> {
     let laws: BTreeSet<String> = sources.iter().filter(|s| is_port(s)).flat_map(declared).collect();
-    let tested: String = sources
-        .iter()
-        .filter(|s| s.path.starts_with("crates/amarra-conformance") || s.is_test())
-        .map(|s| s.text.as_str())
-        .collect();
-    let untested: Vec<String> =
-        laws.iter().filter(|law| !is_tested(&tested, law)).cloned().collect();
+    let tested = tested(sources);
+    let untested: Vec<String> = laws.difference(&tested).cloned().collect();
     let mutants = mutants::all(root)?;
     let caught: BTreeSet<&str> = mutants.iter().map(|m| m.invariant.as_str()).collect();
     let later = LATER_INVARIANTS.iter().map(|name| (*name).to_owned());
@@ -77,10 +72,68 @@ fn is_law(word: &str) -> bool {
     })
 }
 
-/// A law is tested by a test named after it: `obx_1_...`, or by a table that gives its name.
-fn is_tested(text: &str, law: &str) -> bool {
-    let name = law.to_ascii_lowercase().replace('-', "_");
-    text.contains(&format!("{name}_")) || text.contains(&format!("\"{law}\""))
+/// The laws that are tested: by a row of a suite that some backend runs, or by a `#[test]` named
+/// after them (`obx_1_...`) or with a comment that opens with them (`// BRK-1, BRK-2: ...`).
+fn tested(sources: &[Source]) -> BTreeSet<String> {
+    let rust = || sources.iter().filter(|s| s.is_rust());
+    let run = |suite: &str| rust().any(|s| s.is_test() && s.text.contains(&format!("{suite}!(")));
+    let rows = rust().filter(|s| suite(&s.text).is_some_and(run)).flat_map(|s| rows(&s.text));
+    rows.chain(rust().flat_map(|s| of_tests(&s.text))).collect()
+}
+
+/// The name of the suite that a file of the conformance crate declares.
+fn suite(text: &str) -> Option<&str> {
+    let (_, table) = text.split_once("\nsuite! {")?;
+    let head = table.lines().find(|line| line.contains(" in ") && line.contains(" for "))?;
+    head.split_whitespace().next()
+}
+
+/// The laws of the rows `"ABC-1" abc_1_...,`.
+fn rows(text: &str) -> Vec<String> {
+    let row = |line: &str| {
+        let (law, test) = line.trim_start().strip_prefix('"')?.split_once("\" ")?;
+        (is_law(law) && named(test).contains(&law.to_owned())).then(|| law.to_owned())
+    };
+    text.lines().filter_map(row).collect()
+}
+
+/// The laws that the tests of a file name.
+fn of_tests(text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let is_test = |line: &str| line == "#[test]" || line.starts_with("#[tokio::test");
+    let is_head = |line: &&&str| line.starts_with("//") || line.starts_with("#[");
+    let mut found = Vec::new();
+    for (at, _) in lines.iter().enumerate().filter(|(_, line)| is_test(line)) {
+        let (above, below) = lines.split_at(at);
+        let comments = above.iter().rev().take_while(is_head);
+        comments.chain(below.iter().take_while(is_head)).for_each(|l| found.extend(opening(l)));
+        let declaration = below.iter().find(|line| !is_head(line)).unwrap_or(&"");
+        if let Some((_, name)) = declaration.split_once("fn ") {
+            found.extend(named(name));
+        }
+    }
+    found
+}
+
+/// The laws that a comment opens with: `BRK-1`, `I23, BUD-1: ...`, `LIM-2 and LIM-3.`
+fn opening(line: &str) -> Vec<String> {
+    let Some(comment) = line.strip_prefix("//") else { return Vec::new() };
+    let words = comment.trim_start_matches(['/', ' ']).split_whitespace();
+    let names = words.map(|word| word.trim_end_matches([',', ':', '.']));
+    let is_name = |word: &&str| is_law(word) || is_invariant(word) || *word == "and";
+    names.take_while(is_name).filter(|word| is_law(word)).map(str::to_owned).collect()
+}
+
+fn is_invariant(word: &str) -> bool {
+    word.strip_prefix('I').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// The laws in the name of a test.
+fn named(name: &str) -> Vec<String> {
+    let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
+    let words: Vec<&str> = name.get(..end).unwrap_or_default().split('_').collect();
+    let pairs = words.windows(2).map(|pair| pair.join("-").to_ascii_uppercase());
+    pairs.filter(|pair| is_law(pair)).collect()
 }
 
 fn skipped_suites(sources: &[Source]) -> Vec<String> {
@@ -102,4 +155,38 @@ fn skipped_suites(sources: &[Source]) -> Vec<String> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_law_is_read_from_a_name_or_from_a_comment_at_a_test_and_from_nowhere_else() {
+        let text = "
+            // ABC-1: of a function that is no test.
+            fn abc_2_helper() {}
+
+            // I7, ABC-3 and ABC-4: why.
+            // Speaks of ABC-5 in passing.
+            #[test]
+            #[should_panic]
+            fn some_name() { \"ABC-6\"; }
+
+            #[test]
+            fn whatever_abc_7_holds() {}
+        ";
+        assert_eq!(of_tests(text), ["ABC-3", "ABC-4", "ABC-7"]);
+    }
+
+    #[test]
+    fn a_suite_counts_when_a_test_runs_it() {
+        let source = |path: &str, text: &str| Source { path: path.into(), text: text.to_owned() };
+        let table = "\nsuite! {\n    ($)\n    box_laws in boxes for Backend {\n        Box:\n            \"BOX-1\" box_1_holds,\n            \"BOX-2\" other;\n";
+        let suite = source("crates/amarra-conformance/src/boxes.rs", table);
+        assert!(tested(&[suite]).is_empty());
+        let suite = source("crates/amarra-conformance/src/boxes.rs", table);
+        let run = source("adapters/x/tests/it/main.rs", "amarra_conformance::box_laws!(X);");
+        assert_eq!(tested(&[suite, run]), BTreeSet::from(["BOX-1".to_owned()]));
+    }
 }
