@@ -127,8 +127,8 @@ pub struct ParkedRow {
 /// The relay's side of an outbox. Nothing here changes a message row.
 ///
 /// # Laws
-/// - OBL-1 at most one owner holds a shard's lease at an epoch; a lease taken over has a higher one.
-///   Expiry is decided by the database's clock.
+/// - OBL-1 at most one owner holds a shard's lease at an epoch; a lease taken over has a higher
+///   one. Expiry is decided by the database's clock.
 /// - OBL-2 `next_chunk` returns what is visible in the batch's closing snapshot and not in
 ///   `cursor.prev`, with `seq > cursor.last_seq`, ascending: the same call gives the same rows for
 ///   ever once `cursor.cur` is set.

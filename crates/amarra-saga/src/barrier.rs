@@ -15,8 +15,8 @@ pub enum Barrier {
     Duplicate,
     /// A compensation whose action never took effect: change nothing, answer that it is undone.
     NullCompensation,
-    /// An action whose compensation was here first: change nothing, and answer nothing or that it is
-    /// refused. Doing it would leave an effect nobody undoes.
+    /// An action whose compensation was here first: change nothing, and answer nothing or that it
+    /// is refused. Doing it would leave an effect nobody undoes.
     Late,
 }
 
@@ -80,8 +80,8 @@ pub async fn guard(session: &mut Session<'_>, request: &Request) -> Result<Barri
     Ok(barrier)
 }
 
-/// Records that the action of `request`, which passed, was refused and had no effect: a compensation
-/// that comes all the same is then null.
+/// Records that the action of `request`, which passed, was refused and had no effect: a
+/// compensation that comes all the same is then null.
 ///
 /// # Errors
 /// Any [`TxError`]; the unit must then be rolled back.

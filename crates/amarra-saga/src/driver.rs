@@ -76,8 +76,8 @@ pub trait LocalStep: Send + Sync + fmt::Debug {
 /// Applies what the driver brought about to the owner's own aggregates, in the same unit of work.
 #[async_trait]
 pub trait Hooks: Send + Sync + fmt::Debug {
-    /// Names the aggregates that [`Hooks::apply`] will load, so that they and the saga are locked in id
-    /// order.
+    /// Names the aggregates that [`Hooks::apply`] will load, so that they and the saga are locked
+    /// in id order.
     fn touches(&self, id: &SagaId) -> Vec<AggregateId> {
         let _ = id;
         Vec::new()
@@ -253,8 +253,8 @@ impl SagaWorker {
         Ok(calls)
     }
 
-    /// Locks the saga and what the hooks touch, and returns why the saga runs; none when there is no
-    /// such saga.
+    /// Locks the saga and what the hooks touch, and returns why the saga runs; none when there is
+    /// no such saga.
     async fn lock(
         &self,
         unit: &mut dyn UnitOfWork,

@@ -43,8 +43,8 @@ pub enum SagaError {
         /// The version, none for the newest.
         version: Option<u32>,
     },
-    /// The definition was changed under its version. Class `Fatal`: give the change a new version and
-    /// keep the old one until its sagas have ended.
+    /// The definition was changed under its version. Class `Fatal`: give the change a new version
+    /// and keep the old one until its sagas have ended.
     #[error(
         "saga {id} runs {name:?} version {version} of fingerprint {log}, registered is {found}"
     )]

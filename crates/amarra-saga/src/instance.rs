@@ -20,8 +20,8 @@ use crate::transition::{Progress, Transition};
 
 /// A saga as stored: the definition it runs and its log.
 ///
-/// The log is the state. Past `log_events_max` entries its older half is folded into `base`, so that a
-/// step that is retried for ever does not grow it for ever.
+/// The log is the state. Past `log_events_max` entries its older half is folded into `base`, so
+/// that a step that is retried for ever does not grow it for ever.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SagaLog {
     /// The definition's name.
@@ -283,8 +283,8 @@ impl Instance {
     ) -> Result<(), SagaError> {
         let now = session.now();
         let skip = match by {
-            // A schedule would end the claim under which a driver makes a local call, and its outcome
-            // would be lost. The driver sets the timer when it is back, or the lease ends.
+            // A schedule would end the claim under which a driver makes a local call, and its
+            // outcome would be lost. The driver sets the timer when it is back, or the lease ends.
             By::Handler => !appended || local_in_flight(&self.state, now),
             By::DriverBusy => true,
             By::Driver => false,

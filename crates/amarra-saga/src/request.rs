@@ -56,7 +56,8 @@ impl fmt::Display for Op {
     }
 }
 
-/// The idempotency key of one operation of one step: `saga:step:action` or `saga:step:compensation`.
+/// The idempotency key of one operation of one step: `saga:step:action` or
+/// `saga:step:compensation`.
 ///
 /// Every attempt carries the same one, a participant deduplicates by it, and a reply echoes it:
 /// that is how the reply finds its step.

@@ -118,8 +118,8 @@ impl CommandDraft {
     }
 }
 
-/// A step's timeouts and retries. It is no part of the fingerprint: it may change while sagas are in
-/// flight.
+/// A step's timeouts and retries. It is no part of the fingerprint: it may change while sagas are
+/// in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Policy {
     /// How long one attempt of the action waits for its outcome, above zero. Past it the attempt
@@ -137,8 +137,8 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// One attempt of 30 s for the action: a command through the outbox is not lost, so a second one
-    /// would only queue behind the first. Twelve attempts of 30 s for the compensation.
+    /// One attempt of 30 s for the action: a command through the outbox is not lost, so a second
+    /// one would only queue behind the first. Twelve attempts of 30 s for the compensation.
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(30),

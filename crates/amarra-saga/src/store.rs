@@ -18,7 +18,8 @@ use crate::transition::Progress;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SagasConfig {
     /// Log entries kept before the older half is folded into a snapshot, at least 2. A saga of `n`
-    /// steps that meets no failure logs `2n + 2`; the default keeps every log of ordinary size whole.
+    /// steps that meets no failure logs `2n + 2`; the default keeps every log of ordinary size
+    /// whole.
     pub log_events_max: usize,
 }
 
@@ -44,8 +45,8 @@ impl SagasConfig {
 
 /// Every definition a service runs, in every version that is in flight.
 ///
-/// A unit of work that also changes another aggregate locks that one first when its kind sorts before
-/// `saga`, as [`AggregateId`] orders them: name both in the handler's `touches`.
+/// A unit of work that also changes another aggregate locks that one first when its kind sorts
+/// before `saga`, as [`AggregateId`] orders them: name both in the handler's `touches`.
 #[derive(Debug, Clone)]
 pub struct Sagas {
     shell: Shell,
@@ -90,7 +91,8 @@ impl Sagas {
         SagaLog::aggregate_id(id.as_str())
     }
 
-    /// Starts a saga of the newest version of definition `name`. `Stale` when it was started before.
+    /// Starts a saga of the newest version of definition `name`. `Stale` when it was started
+    /// before.
     ///
     /// # Errors
     /// [`SagaError`]; the unit must then be rolled back.

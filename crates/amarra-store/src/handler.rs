@@ -43,8 +43,8 @@ pub trait Handler: Send + Sync + fmt::Debug {
 /// Acts on aggregates whose durable timer is due.
 ///
 /// The implementation begins its own transactions, since it may call the outside world between
-/// two: read in the first, call, then [`verify`](crate::UnitOfWork::verify) the claim and save in the
-/// second, scheduling the next timer or none.
+/// two: read in the first, call, then [`verify`](crate::UnitOfWork::verify) the claim and save in
+/// the second, scheduling the next timer or none.
 #[async_trait]
 pub trait DueHandler: Send + Sync + fmt::Debug {
     /// The kind of aggregate.

@@ -16,7 +16,8 @@ use super::state::State;
 use super::timers::TimerRow;
 use crate::observer::Admitted;
 
-/// What is committed in a database; see [`MemoryDatabase::inspect`](super::MemoryDatabase::inspect).
+/// What is committed in a database; see
+/// [`MemoryDatabase::inspect`](super::MemoryDatabase::inspect).
 #[derive(Debug)]
 pub struct Inspection<'a> {
     state: &'a State,

@@ -37,8 +37,8 @@ use crate::hooks::{Hooks, pause};
 /// a row that does not exist cannot be locked by `load`, so two units may both find an aggregate
 /// absent, and the second to save it waits for the first and meets its row.
 ///
-/// A commit is written ahead, flushed, made visible and acknowledged, in this order. Nothing runs in
-/// the background: what a server would do by itself is done by the calls that meet it.
+/// A commit is written ahead, flushed, made visible and acknowledged, in this order. Nothing runs
+/// in the background: what a server would do by itself is done by the calls that meet it.
 ///
 /// Cheap to clone: all clones are one database.
 #[derive(Debug, Clone)]

@@ -24,7 +24,8 @@ pub struct RuntimeConfig {
     pub commit_interval: Duration,
     /// The waits after a failed batch, park, poll or commit.
     pub backoff: Backoff,
-    /// How often a message that is refused on its own is tried before its key is parked; at least 1.
+    /// How often a message that is refused on its own is tried before its key is parked; at least
+    /// 1.
     pub poison_attempts_max: u32,
     /// How long a shutdown waits for batches in flight; those left over are delivered again.
     pub drain_timeout: Duration,

@@ -10,8 +10,8 @@ use super::{Inputs, Source, StepSpec};
 /// A BLAKE3 hash of a definition's structure: name, version, and each step's name, kind, inputs and
 /// dependencies.
 ///
-/// Policies and the deadline are left out on purpose: they may change while sagas are in flight, the
-/// structure may not.
+/// Policies and the deadline are left out on purpose: they may change while sagas are in flight,
+/// the structure may not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Fingerprint([u8; 16]);

@@ -32,8 +32,8 @@ pub enum DefinitionError {
     /// Two pivots: only one step can decide.
     #[error("step {0:?} is a second pivot")]
     SecondPivot(Arc<str>),
-    /// A compensatable step runs beside the pivot or after it: it might have to be undone when it no
-    /// longer may be.
+    /// A compensatable step runs beside the pivot or after it: it might have to be undone when it
+    /// no longer may be.
     #[error("compensatable step {0:?} is not before the pivot")]
     NotBeforePivot(Arc<str>),
     /// A retriable step runs beside the pivot or before it: it could not be undone when the pivot

@@ -110,8 +110,8 @@ impl Turn<'_> {
         let Some(spec) = self.spec(at) else { return };
         let Some(step) = self.state.step(at) else { return };
         let local = matches!(step.stage, Stage::Active(_, Work::Local(_)));
-        // "Not applied" about a command speaks of one delivery of it: another may be applied yet. Only
-        // a local call is made once.
+        // "Not applied" about a command speaks of one delivery of it: another may be applied yet.
+        // Only a local call is made once.
         let unsure = !(local && matches!(class, Class::Transient | Class::Conflict));
         let ever_unsure = step.unsure || unsure;
         let attempt = step.attempt;

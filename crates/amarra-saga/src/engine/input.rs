@@ -28,10 +28,11 @@ pub enum Input {
     },
     /// A step's action failed.
     ///
-    /// `Rejected` is final: the participant recorded the refusal, had no effect, and will answer the
-    /// same to every delivery of the request; it is never retried, and never undone. Everything else is
-    /// retried by the policy: of a local call `Transient` and `Conflict` mean that it had no effect, of a
-    /// command nothing does, since another delivery of it may be applied yet. `Fatal` is not retried.
+    /// `Rejected` is final: the participant recorded the refusal, had no effect, and will answer
+    /// the same to every delivery of the request; it is never retried, and never undone. Everything
+    /// else is retried by the policy: of a local call `Transient` and `Conflict` mean that it had
+    /// no effect, of a command nothing does, since another delivery of it may be applied yet.
+    /// `Fatal` is not retried.
     StepFailed {
         /// The step.
         step: Arc<str>,

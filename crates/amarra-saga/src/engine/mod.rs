@@ -91,8 +91,8 @@ pub fn decide(
     handle(definition, &mut state.clone(), input, now)
 }
 
-/// One input being decided: every event is folded as it is emitted, so that the next decision of the
-/// same turn sees it.
+/// One input being decided: every event is folded as it is emitted, so that the next decision of
+/// the same turn sees it.
 struct Turn<'a> {
     definition: &'a Definition,
     state: &'a mut State,

@@ -20,8 +20,8 @@ pub struct Call {
     pub attempt: u32,
 }
 
-/// Returns when the saga has to be looked at next: a timeout, a retry, the deadline, or at once for a
-/// local call nobody has begun. None when only a reply or an operator can bring it on, or never.
+/// Returns when the saga has to be looked at next: a timeout, a retry, the deadline, or at once for
+/// a local call nobody has begun. None when only a reply or an operator can bring it on, or never.
 #[must_use]
 pub fn next_due(definition: &Definition, state: &State) -> Option<Timestamp> {
     if matches!(state.phase(), Phase::Absent | Phase::Ended(_)) {

@@ -126,8 +126,8 @@ impl Status {
 
 /// One instance's state.
 ///
-/// Invariant: `completed` and `unsettled` count the steps in those stages, so that the end of a saga
-/// is seen without looking at every step.
+/// Invariant: `completed` and `unsettled` count the steps in those stages, so that the end of a
+/// saga is seen without looking at every step.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 pub struct State {
     id: Option<SagaId>,
@@ -185,8 +185,8 @@ impl State {
         self.steps.get(at.get())
     }
 
-    /// Returns what operators did, oldest first; the newest [`INTERVENTIONS_MAX`]. The store's audit chain
-    /// has them all.
+    /// Returns what operators did, oldest first; the newest [`INTERVENTIONS_MAX`]. The store's
+    /// audit chain has them all.
     #[must_use]
     pub fn interventions(&self) -> &[Intervention] {
         &self.interventions

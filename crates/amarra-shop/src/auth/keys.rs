@@ -56,8 +56,8 @@ impl fmt::Display for Kid {
 
 /// The seeds of a signer: one signs, and a second one may be live beside it during a rotation.
 ///
-/// To rotate: deploy the new seed as `standby` until every verifier knows it, swap the two, and drop
-/// the old one when its last token expired.
+/// To rotate: deploy the new seed as `standby` until every verifier knows it, swap the two, and
+/// drop the old one when its last token expired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyConfig {
     /// The seed that signs: 32 bytes as base64url without padding.

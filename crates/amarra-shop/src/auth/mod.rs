@@ -28,8 +28,8 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Decodes base64url; padding, whitespace, other alphabets and unused bits that are set are refused,
-/// so that one value has one text.
+/// Decodes base64url; padding, whitespace, other alphabets and unused bits that are set are
+/// refused, so that one value has one text.
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }

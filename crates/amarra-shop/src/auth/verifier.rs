@@ -72,8 +72,8 @@ impl VerifierConfig {
 /// Verifies access tokens.
 ///
 /// # Laws
-/// - TOK-1 only what a live key signed under `alg` EdDSA, `typ` at+jwt and its `kid` is accepted: no
-///   other algorithm, no `crit`, no further header or claim, no second base64 text of one value.
+/// - TOK-1 only what a live key signed under `alg` EdDSA, `typ` at+jwt and its `kid` is accepted:
+///   no other algorithm, no `crit`, no further header or claim, no second base64 text of one value.
 /// - TOK-2 issuer, audience, and the times within the leeway are checked on every call, remembered
 ///   or not, and so are revocations.
 /// - TOK-3 a token is remembered only after it verified, and forgotten when the keys change.

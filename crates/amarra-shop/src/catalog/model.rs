@@ -33,8 +33,8 @@ pub struct Price {
 /// A product.
 ///
 /// # State
-/// `Draft -publish-> Published -discontinue-> Discontinued -publish-> Published`; a repeated command
-/// changes nothing. Prices are ascending in time, and the last one is the price.
+/// `Draft -publish-> Published -discontinue-> Discontinued -publish-> Published`; a repeated
+/// command changes nothing. Prices are ascending in time, and the last one is the price.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Product {
     /// Its id.
@@ -137,7 +137,8 @@ impl Product {
     /// was made before, or changes nothing.
     ///
     /// # Errors
-    /// [`Rejection`] of the price, or [`Rejection::Version`] when the caller decided on another one.
+    /// [`Rejection`] of the price, or [`Rejection::Version`] when the caller decided on another
+    /// one.
     pub fn change_price(
         &self,
         amount: Money,

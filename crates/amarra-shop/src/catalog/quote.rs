@@ -33,8 +33,8 @@ pub fn wanted(request: &QuoteRequest, config: &Config) -> Result<BTreeMap<Sku, u
 /// Prices what is wanted from the products as they are.
 ///
 /// # Errors
-/// [`ApiError::Unprocessable`] for a product that is unknown or cannot be bought: the same for both,
-/// so that drafts stay private.
+/// [`ApiError::Unprocessable`] for a product that is unknown or cannot be bought: the same for
+/// both, so that drafts stay private.
 pub fn price(
     (quote_id, user_id): (QuoteId, UserId),
     wanted: &BTreeMap<Sku, u32>,

@@ -88,8 +88,8 @@ impl Catalog {
     /// Changes a price, if the product is still at the version the caller looked at.
     ///
     /// # Errors
-    /// [`ApiError::Conflict`] says which version it has; [`ApiError::Unprocessable`] for a price that
-    /// cannot be.
+    /// [`ApiError::Conflict`] says which version it has; [`ApiError::Unprocessable`] for a price
+    /// that cannot be.
     pub async fn change_price(
         &self,
         caller: &Caller,
@@ -140,8 +140,8 @@ impl Catalog {
         self.signer.key_set()
     }
 
-    /// Shows a product, once the view has reached `min_version`: one that the caller saw, for reading
-    /// its own writes.
+    /// Shows a product, once the view has reached `min_version`: one that the caller saw, for
+    /// reading its own writes.
     ///
     /// # Errors
     /// [`ApiError::NotFound`], or [`ApiError::Conflict`] when the view is still behind after

@@ -231,8 +231,8 @@ impl Gateway {
         }
     }
 
-    /// Refuses at once while the service's breaker is open: the pipeline would wait for it to close,
-    /// and hold the client's connection meanwhile.
+    /// Refuses at once while the service's breaker is open: the pipeline would wait for it to
+    /// close, and hold the client's connection meanwhile.
     fn fail_fast(&self, pipeline: &Pipeline) -> Result<(), Refusal> {
         let Some(breaker) = pipeline.breaker() else { return Ok(()) };
         match breaker.admit(self.env.monotonic()) {

@@ -63,8 +63,8 @@ pub enum LedgerCause {
     Returned,
 }
 
-/// One entry of the append-only ledger of a product: an aggregate of its own, written once, with the
-/// id `<sku>/<version of the stock item after it>`.
+/// One entry of the append-only ledger of a product: an aggregate of its own, written once, with
+/// the id `<sku>/<version of the stock item after it>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerEntry {
     /// The product.

@@ -56,7 +56,8 @@ pub enum Delivery {
     GivenUp,
 }
 
-/// A proof of an address in progress. The token itself is not stored: it is derived when it is sent.
+/// A proof of an address in progress. The token itself is not stored: it is derived when it is
+/// sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verification {
     /// Whose.

@@ -1,8 +1,9 @@
-//! Visits every reachable state of small sagas under every fault, and checks the saga's laws in each.
+//! Visits every reachable state of small sagas under every fault, and checks the saga's laws in
+//! each.
 //!
-//! Covered: every outcome of every step, replies that are duplicated, late or reordered, timers at any
-//! time, cancellation at any time, a crash before every commit, and two executors that decide on the
-//! same version or hold one claim after another.
+//! Covered: every outcome of every step, replies that are duplicated, late or reordered, timers at
+//! any time, cancellation at any time, a crash before every commit, and two executors that decide
+//! on the same version or hold one claim after another.
 
 mod check;
 mod world;
@@ -243,8 +244,8 @@ fn spend_failure(world: &mut World, answer: Answer) {
     }
 }
 
-/// Hashes what can make a difference: versions and epochs count only as current or superseded, and an
-/// executor whose commit must fail is as good as free.
+/// Hashes what can make a difference: versions and epochs count only as current or superseded, and
+/// an executor whose commit must fail is as good as free.
 fn digest(world: &World) -> u64 {
     let mut hasher = Words(0x9e37_79b9_7f4a_7c15);
     let World { state, now, network, participants, budget, .. } = world;

@@ -2,7 +2,8 @@
 //!
 //! It is a pure state machine in three parts: [`decide`] takes commands, [`calls`] says what to ask
 //! the provider next, and [`learn`] takes what the provider is known to have done, whether it was
-//! heard as an answer, a webhook or a status. Facts may arrive in any order and any number of times.
+//! heard as an answer, a webhook or a status. Facts may arrive in any order and any number of
+//! times.
 
 pub mod calls;
 pub mod decide;
@@ -145,7 +146,8 @@ pub struct Payment {
     pub payment_id: PaymentId,
     /// The order's total, none until `OrderCreated` was heard.
     pub total: Option<Money>,
-    /// The tries to set the money aside, oldest first; a further one only after a retryable decline.
+    /// The tries to set the money aside, oldest first; a further one only after a retryable
+    /// decline.
     pub attempts: Vec<Attempt>,
     /// The capture.
     pub capture: Option<Capture>,

@@ -1,4 +1,5 @@
-//! The matrix of routes and roles, written a second time by hand, and the tokens that are no tokens.
+//! The matrix of routes and roles, written a second time by hand, and the tokens that are no
+//! tokens.
 
 use std::collections::BTreeSet;
 
