@@ -37,7 +37,10 @@ pub struct Site<'a> {
 }
 
 macro_rules! operations {
-    ($($(#[$meta:meta])* $name:ident $({ $($(#[$fmeta:meta])* $field:ident: $type:ty),+ $(,)? })? = $text:literal),+ $(,)?) => {
+    ($(
+        $(#[$meta:meta])*
+        $name:ident $({ $($(#[$fmeta:meta])* $field:ident: $type:ty),+ $(,)? })? = $text:literal
+    ),+ $(,)?) => {
         /// What a client asks a server for.
         #[derive(Debug, Clone, Copy)]
         #[non_exhaustive]

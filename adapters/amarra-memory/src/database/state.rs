@@ -58,16 +58,15 @@ impl Signal {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Returns once there was a change that `seen` does not count, and counts it.
+    /// Returns once there was a change that `seen` does not count, and counts it; whoever waits
+    /// already is woken by every change, also by one that another waiter has counted.
     pub(super) async fn changed(&self, seen: &AtomicU64) {
-        loop {
-            // Made before the count is read, so that a change between the two wakes it.
-            let notified = self.notify.notified();
-            let count = self.count();
-            if seen.swap(count, Ordering::Relaxed) != count {
-                return;
-            }
+        // Made before the count is read, so that a change between the two wakes it.
+        let notified = self.notify.notified();
+        let count = self.count();
+        if seen.swap(count, Ordering::Relaxed) == count {
             notified.await;
+            seen.store(self.count(), Ordering::Relaxed);
         }
     }
 }

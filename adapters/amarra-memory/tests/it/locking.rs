@@ -502,5 +502,12 @@ fn a_wait_for_timers_ends_with_a_commit_that_set_one() {
         unit.commit().await.unwrap();
         assert!(wait().await.is_ok());
         assert!(wait().await.is_err(), "one change was told twice");
+        let again = async {
+            let mut unit = store.begin().await.unwrap();
+            unit.schedule(&thing("k"), None).await.unwrap();
+            unit.commit().await.unwrap();
+        };
+        let (one, (two, ())) = join(wait(), join(wait(), again)).await;
+        assert!(one.is_ok() && two.is_ok(), "one waiter took the change from the other");
     });
 }
