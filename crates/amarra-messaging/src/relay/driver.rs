@@ -104,6 +104,7 @@ impl Relay {
         let mut changed = pin!(self.log.changed());
         loop {
             let wake_at = self.lease_if_due(&mut running);
+            let wake = self.env.timer.sleep_until(wake_at.unwrap_or_default());
             tokio::select! {
                 biased;
                 () = shutdown.requested() => break,
@@ -114,7 +115,7 @@ impl Relay {
                     changed.set(self.log.changed());
                     self.step_all(&mut running, &Event::Changed);
                 }
-                () = self.env.timer.sleep_until(wake_at.unwrap_or_default()), if wake_at.is_some() => {
+                () = wake, if wake_at.is_some() => {
                     self.step_all(&mut running, &Event::Tick);
                 }
             }

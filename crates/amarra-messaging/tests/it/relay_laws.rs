@@ -80,7 +80,7 @@ fn down() -> LogError {
 }
 
 #[test]
-fn the_cursor_with_both_snapshots_is_saved_before_the_publish() {
+fn rly_1_the_cursor_with_both_snapshots_is_saved_before_the_publish() {
     let (_, action) = reading(&["a", "b"], true);
     let expect = Cursor { cur: Some(cur()), ..Cursor::default() };
     assert_eq!(action, Some(Action::Checkpoint(expect)));
@@ -97,7 +97,7 @@ fn a_failed_save_is_repeated_and_nothing_is_published_meanwhile() {
 }
 
 #[test]
-fn positions_go_on_from_the_saved_one() {
+fn rly_2_positions_go_on_from_the_saved_one() {
     let cursor = Cursor { cur: Some(cur()), pos: Pos(41), ..Cursor::default() };
     let (mut engine, _) = start(Resumed { cursor, parked: BTreeSet::new() });
     step(&mut engine, Event::Read(Ok(chunk(&["a", "b"], true))));
@@ -107,7 +107,7 @@ fn positions_go_on_from_the_saved_one() {
 }
 
 #[test]
-fn publishing_goes_on_at_the_first_unacknowledged_record() {
+fn rly_4_publishing_goes_on_at_the_first_unacknowledged_record() {
     let (mut engine, records) = publishing(&["a", "b", "c"], true);
     let error = PublishError::Unavailable { acked: 2, why: "down".to_owned() };
     assert_eq!(step(&mut engine, Event::Published(Err(error.clone()))), None);
@@ -123,7 +123,7 @@ fn publishing_goes_on_at_the_first_unacknowledged_record() {
 }
 
 #[test]
-fn the_cursor_moves_to_the_last_row_of_a_chunk_and_over_the_batch_at_its_end() {
+fn rly_3_the_cursor_moves_to_the_last_row_of_a_chunk_and_over_the_batch_at_its_end() {
     let (mut engine, _) = publishing(&["a", "b"], false);
     let open =
         Cursor { cur: Some(cur()), last_seq: Seq(2), pos: Pos(2), prev: Snapshot::default() };
@@ -136,7 +136,7 @@ fn the_cursor_moves_to_the_last_row_of_a_chunk_and_over_the_batch_at_its_end() {
 }
 
 #[test]
-fn an_idle_engine_saves_once_and_polls_ever_more_rarely() {
+fn rly_7_an_idle_engine_saves_once_and_polls_ever_more_rarely() {
     let (mut engine, _) = publishing(&["a"], true);
     let closed = Cursor { prev: cur(), cur: None, last_seq: Seq(0), pos: Pos(1) };
     let action = step(&mut engine, Event::Published(Ok(())));
@@ -166,7 +166,7 @@ fn a_change_during_a_read_leads_to_another_read() {
 }
 
 #[test]
-fn a_refused_row_parks_its_key_and_the_others_go_on_in_order() {
+fn rly_6_a_refused_row_parks_its_key_and_the_others_go_on_in_order() {
     let (mut engine, _) = publishing(&["a", "b", "a", "c"], true);
     let error = PublishError::Refused { acked: 0, why: "too large".to_owned() };
     let action = step(&mut engine, Event::Published(Err(error)));
@@ -278,7 +278,7 @@ fn waiting() -> Vec<(Engine, Answer)> {
 }
 
 #[test]
-fn fencing_at_any_call_of_the_log_stops_for_good() {
+fn rly_5_fencing_at_any_call_of_the_log_stops_for_good() {
     for (mut engine, answer) in waiting() {
         let action = step(&mut engine, answer(fenced()));
         assert_eq!(action, Some(Action::Stop(StopReason::Fenced)));

@@ -63,7 +63,7 @@ fn wake(engine: &Engine) -> Monotonic {
 }
 
 #[test]
-fn one_batch_of_a_partition_is_out_at_a_time_and_partitions_go_in_parallel() {
+fn rtm_1_one_batch_of_a_partition_is_out_at_a_time_and_partitions_go_in_parallel() {
     let mut engine = assigned(2);
     let (token, offsets, _) = only_call(&engine.step(T0, records(0, 10..14)));
     assert_eq!(offsets, [10, 11, 12], "at most batch_rows_max");
@@ -73,7 +73,7 @@ fn one_batch_of_a_partition_is_out_at_a_time_and_partitions_go_in_parallel() {
 }
 
 #[test]
-fn an_offset_is_committed_after_the_effects_and_then_at_intervals() {
+fn rtm_2_an_offset_is_committed_after_the_effects_and_then_at_intervals() {
     let mut engine = assigned(1);
     let (token, ..) = only_call(&engine.step(T0, records(0, 10..14)));
     let actions = engine.step(T0, done(token, Ok(())));
@@ -126,7 +126,7 @@ fn a_fenced_poll_drops_the_work_of_every_partition() {
 }
 
 #[test]
-fn the_work_of_a_revoked_partition_is_dropped_and_its_late_result_ignored() {
+fn rtm_3_the_work_of_a_revoked_partition_is_dropped_and_its_late_result_ignored() {
     let mut engine = assigned(1);
     let (old, ..) = only_call(&engine.step(T0, records(0, 0..4)));
     assert_eq!(engine.step(T0, Event::Revoked(vec![place(0)])), []);
@@ -159,7 +159,7 @@ fn infrastructure_is_never_taken_for_poison() {
 }
 
 #[test]
-fn a_batch_with_poison_is_isolated_and_the_culprit_alone_is_parked() {
+fn rtm_4_a_batch_with_poison_is_isolated_and_the_culprit_alone_is_parked() {
     let mut engine = assigned(1);
     let (token, ..) = only_call(&engine.step(T0, records(0, 0..5)));
     let rejected = || Err(error(Class::Rejected, None));
@@ -236,7 +236,7 @@ fn a_park_that_fails_is_repeated_for_ever() {
 }
 
 #[test]
-fn a_full_partition_is_paused_and_resumed_at_half() {
+fn rtm_5_a_full_partition_is_paused_and_resumed_at_half() {
     let mut engine = assigned(2);
     let actions = engine.step(T0, records(0, 0..6));
     let (token, ..) = only_call(&actions);

@@ -82,6 +82,9 @@ impl Handler for Ledger {
         message: &Incoming,
     ) -> Result<(), HandlerError> {
         let envelope = &message.envelope;
+        if !["Good", "Bad"].contains(&&*envelope.kind) {
+            return Ok(());
+        }
         let number = u64::try_from(envelope.id.as_uuid().as_u128()).unwrap();
         let mut account = session.load::<Account>(envelope.partition_key.as_str()).await?;
         let mut state = account.state.take().unwrap_or_default();

@@ -9,6 +9,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod command;
 mod ledger;
 mod pipeline;
 mod processor;

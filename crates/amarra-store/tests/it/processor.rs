@@ -43,7 +43,7 @@ fn what_a_message_brings_about_is_traced_back_to_it() {
 }
 
 #[test]
-fn a_message_is_applied_once_however_often_it_comes() {
+fn prc_2_a_message_is_applied_once_however_often_it_comes() {
     let world = World::new();
     let processor = world.processor();
     world.time.run(processor.apply(&[good(1, "a"), good(1, "a")])).unwrap();
@@ -52,7 +52,7 @@ fn a_message_is_applied_once_however_often_it_comes() {
 }
 
 #[test]
-fn a_refused_message_takes_its_batch_back_and_is_named() {
+fn prc_1_a_refused_message_takes_its_batch_back_and_is_named() {
     let world = World::new();
     let batch = [good(1, "a"), delivery(2, "b", "Bad"), good(3, "c")];
     let error = world.time.run(world.processor().apply(&batch)).unwrap_err();
@@ -72,7 +72,7 @@ fn a_message_that_does_not_decode_is_named() {
 }
 
 #[test]
-fn the_class_of_a_failed_transaction_is_told() {
+fn hnd_1_a_handler_is_run_again_after_a_rollback_whose_class_is_told() {
     let check = |operation, effect, class| {
         let world = World::new();
         world.script.strike(operation, effect);
@@ -88,6 +88,13 @@ fn the_class_of_a_failed_transaction_is_told() {
     check("commit", Effect::Serialization, Class::Transient);
     check("commit", Effect::LoseRequest, Class::Unknown);
     check("commit", Effect::LoseReply, Class::Unknown);
+}
+
+#[test]
+fn hnd_2_a_message_of_another_type_is_admitted_and_passed_over() {
+    let world = World::new();
+    world.time.run(world.processor().apply(&[delivery(1, "a", "Unheard")])).unwrap();
+    assert_eq!((world.seen("a"), world.admitted()), (vec![], 1));
 }
 
 #[test]
@@ -121,7 +128,7 @@ fn an_applied_message_is_not_parked_any_more() {
 }
 
 #[test]
-fn later_messages_of_a_parked_key_queue_behind_it_and_others_flow() {
+fn prc_3_later_messages_of_a_parked_key_queue_behind_it_and_others_flow() {
     let world = World::new();
     let processor = world.processor();
     world.time.run(processor.park(&delivery(1, "a", "Bad"), "bad")).unwrap();
