@@ -2,6 +2,7 @@
 #![allow(
     clippy::print_stdout,
     clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "a program on a developer's machine: it prints, counts lines and measures wall time"
 )]

@@ -182,7 +182,15 @@ mod tests {
     #[test]
     fn a_suite_counts_when_a_test_runs_it() {
         let source = |path: &str, text: &str| Source { path: path.into(), text: text.to_owned() };
-        let table = "\nsuite! {\n    ($)\n    box_laws in boxes for Backend {\n        Box:\n            \"BOX-1\" box_1_holds,\n            \"BOX-2\" other;\n";
+        let table = "
+suite! {
+    ($)
+    box_laws in boxes for Backend {
+        Box:
+            \"BOX-1\" box_1_holds,
+            \"BOX-2\" other;
+    }
+}";
         let suite = source("crates/amarra-conformance/src/boxes.rs", table);
         assert!(tested(&[suite]).is_empty());
         let suite = source("crates/amarra-conformance/src/boxes.rs", table);

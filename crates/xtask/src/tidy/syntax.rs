@@ -112,16 +112,18 @@ impl<'a> Walk<'a> {
 
 fn is_test_marker(attribute: &syn::Attribute) -> bool {
     let path = attribute.path();
-    path.is_ident("test")
-        || (path.is_ident("cfg")
-            && matches!(&attribute.meta, syn::Meta::List(l) if l.tokens.to_string().contains("test")))
+    path.is_ident("test") || (path.is_ident("cfg") && says(attribute, "test"))
 }
 
 /// A function that is one long table says so in an `expect` with a reason.
 fn excuses_length(attribute: &syn::Attribute) -> bool {
     attribute.path().is_ident("expect")
-        && matches!(&attribute.meta, syn::Meta::List(l)
-            if l.tokens.to_string().contains("too_many_lines") && l.tokens.to_string().contains("reason"))
+        && says(attribute, "too_many_lines")
+        && says(attribute, "reason")
+}
+
+fn says(attribute: &syn::Attribute, word: &str) -> bool {
+    matches!(&attribute.meta, syn::Meta::List(l) if l.tokens.to_string().contains(word))
 }
 
 impl<'ast> Visit<'ast> for Walk<'_> {
