@@ -60,8 +60,10 @@ invariants! {
     I12 Quiescence "Every order ends within a bound of fault-free time."
     I13 Always "An order makes only legal transitions and ends exactly once."
     I14 Always "An order's total equals its lines and the amount authorized."
-    I15 Quiescence "Each (order, state, channel) is notified exactly once or suppressed with a reason."
-    I16 Quiescence "Each committed change has one audit row with an actor; the hash chain is intact."
+    I15 Quiescence
+        "Each (order, state, channel) is notified exactly once or suppressed with a reason."
+    I16 Quiescence
+        "Each committed change has one audit row with an actor; the hash chain is intact."
     I17 Quiescence "Read models equal the fold of the events; a reader sees its own writes."
     I18 Quiescence "Each outbox row is published; each (consumer, event) is applied exactly once."
     I19 Always "The events of one key are delivered in commit order."

@@ -158,7 +158,9 @@ mod tests {
         /// A thief and the owner each hold one token: whatever the order, at most one of them ever
         /// moves the family on, or it ends.
         #[test]
-        fn a_generation_is_left_once(moves in proptest::collection::vec((0_u32..6, 0_i64..30), 1..40)) {
+        fn a_generation_is_left_once(
+            moves in proptest::collection::vec((0_u32..6, 0_i64..30), 1..40),
+        ) {
             let mut family = family(1);
             let (mut now, mut left) = (0, std::collections::BTreeSet::new());
             for (generation, wait) in moves {

@@ -168,7 +168,9 @@ defects! {
             prc_2_applying_again_after_an_unknown_commit_applies_once,
             prc_2_two_that_apply_one_batch_at_once_apply_it_once,
         ];
-    groups_admit_for_themselves: InboxForgetsTheGroup breaks inbox [inb_3_each_group_admits_for_itself];
+    groups_admit_for_themselves: InboxForgetsTheGroup breaks inbox [
+        inb_3_each_group_admits_for_itself,
+    ];
     admissions_are_rolled_back: InboxAdmitsOutsideTheTransaction breaks inbox [
         inb_2_a_rolled_back_admission_leaves_no_trace,
         inb_2_a_commit_surely_not_applied_leaves_no_trace,
@@ -266,7 +268,9 @@ defects! {
         rdm_2_rows_inserted_meanwhile_hide_and_double_none,
         rdm_2_rows_deleted_meanwhile_hide_and_double_none_of_the_others,
     ];
-    prefixes_are_literal: PagesTakePrefixesForRanges breaks read_model [rdm_2_a_prefix_bounds_the_pages];
+    prefixes_are_literal: PagesTakePrefixesForRanges breaks read_model [
+        rdm_2_a_prefix_bounds_the_pages,
+    ];
     relays_are_fenced: LogIgnoresFences breaks log [
         obl_1_an_expired_lease_is_taken_over_at_a_higher_epoch,
         obl_5_a_checkpoint_of_a_superseded_epoch_changes_nothing,
@@ -344,7 +348,9 @@ defects! {
         trn_4_after_a_lost_request_publishing_again_completes_in_order,
         trn_3_a_retry_inside_the_session_stores_nothing_twice,
     ];
-    keys_go_by_murmur2: SessionHashesOtherwise breaks transport [trn_6_keys_go_where_kafka_puts_them];
+    keys_go_by_murmur2: SessionHashesOtherwise breaks transport [
+        trn_6_keys_go_where_kafka_puts_them,
+    ];
     old_generations_are_refused: ConsumerCommitsForAnyGeneration breaks consumer [
         con_4_accepted_commits_never_go_back_over_random_rebalances,
         con_4_a_commit_of_an_older_generation_is_refused,

@@ -160,7 +160,8 @@ proptest! {
     fn any_sequence_agrees_with_the_naive_model(
         commands in prop::collection::vec((0_u8..4, 0_u64..30), 0..20),
     ) {
-        let (mut state, mut model, mut now, mut moves) = (None::<Reservation>, "none", 0, Vec::new());
+        let (mut state, mut model) = (None::<Reservation>, "none");
+        let (mut now, mut moves) = (0, Vec::new());
         for (command, wait) in commands {
             now += wait;
             let due = state.as_ref().is_some_and(|s| at(now) >= s.expires_at);

@@ -145,7 +145,8 @@ proptest! {
             prop_assert!(truth.authorizations <= 1, "charged twice");
         }
         run.drain();
-        let (payment, truth) = (&run.world.payment, run.world.provider.truth(order_id(), Timestamp::EPOCH));
+        let payment = &run.world.payment;
+        let truth = run.world.provider.truth(order_id(), Timestamp::EPOCH);
         prop_assert!(!payment.is_open());
         prop_assert_eq!(payment.authorized(), truth.authorized);
         prop_assert_eq!(payment.captured(), truth.captured);
@@ -159,13 +160,14 @@ proptest! {
         prop_assert!(run.world.journal.iter().all(JournalEntry::is_balanced));
         let mut told = BTreeMap::<String, usize>::new();
         for event in &run.world.told {
-            *told.entry(short(event).split(' ').take(2).collect::<Vec<_>>().join(" ")).or_default() += 1;
+            let event: Vec<String> = short(event).split(' ').take(2).map(str::to_owned).collect();
+            *told.entry(event.join(" ")).or_default() += 1;
         }
         for (request, &times) in &run.sent {
             let answers = told.iter().filter(|(event, _)| event.ends_with(&format!(" {request}")));
             prop_assert!(answers.clone().count() >= 1, "{} was never answered", request);
             for (event, &count) in answers {
-                prop_assert!(count <= times, "{} told {} times for {} commands", event, count, times);
+                prop_assert!(count <= times, "{event} told {count} times for {times} commands");
             }
         }
     }
