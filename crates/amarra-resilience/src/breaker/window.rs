@@ -163,7 +163,9 @@ mod tests {
         }
         assert_eq!(window.counts(now), Counts { calls: 3, failed: 1, slow: 2 });
         window.clear();
-        window.record(now, FAILED);
-        assert_eq!(window.counts(now), Counts { calls: 1, failed: 1, slow: 0 });
+        for n in 1..=4 {
+            window.record(now, FAILED);
+            assert_eq!(window.counts(now).calls, n.min(3));
+        }
     }
 }

@@ -277,3 +277,12 @@ fn two_periods_that_ended_unseen_are_told_in_order() {
     assert_eq!(told, [(State::Open, 3, at(1500)), (State::HalfOpen, 4, at(1_000_000))]);
     drop((lost, probe));
 }
+
+#[test]
+fn a_bad_configuration_makes_no_breaker() {
+    let config = Config { half_open_permits: 0, ..exact() };
+    assert_eq!(Breaker::new("b", config, 1).unwrap_err().field, "half_open_permits");
+    let entropy = amarra_core::SeededEntropy::new(1, "b");
+    assert!(Breaker::seeded("b", config, &entropy).is_err());
+    assert_eq!(Breaker::seeded("b", exact(), &entropy).unwrap().name(), "b");
+}

@@ -26,6 +26,7 @@ fn has_room(admitted: &[u64], now: u64, interval: u64, burst: u64) -> Result<(),
 }
 
 proptest! {
+    /// LIM-1.
     #[test]
     fn it_is_the_leaky_bucket(
         calls in 1..50_u32,
@@ -79,6 +80,7 @@ fn a_refusal_says_exactly_when() {
 fn keys_do_not_share_and_the_bound_holds() {
     let config = LimiterConfig { burst: 1, keys_max: 2, ..LimiterConfig::default() };
     let limiter = KeyedLimiter::new(config).unwrap();
+    assert!(limiter.is_empty());
     assert!(limiter.admit(&1, at(0)).is_ok());
     assert!(limiter.admit(&1, at(0)).is_err());
     assert!(limiter.admit(&2, at(0)).is_ok());
@@ -88,6 +90,7 @@ fn keys_do_not_share_and_the_bound_holds() {
     assert_eq!(limiter.len(), 2);
     assert!(limiter.admit(&1, at(9)).is_err(), "a key in debt is not forgotten for a new one");
     assert!(limiter.admit(&5, at(10)).is_ok());
+    assert!(!limiter.is_empty());
     assert_eq!(limiter.len(), 1, "keys that paid their debt made room");
 }
 
@@ -97,6 +100,8 @@ fn bad_rates_are_named() {
         let mut config = LimiterConfig::default();
         change(&mut config);
         assert_eq!(config.validate().unwrap_err().field, field);
+        assert_eq!(Limiter::new(config).unwrap_err().field, field);
+        assert_eq!(KeyedLimiter::<u32>::new(config).unwrap_err().field, field);
     };
     check(|c| c.calls = 0, "calls");
     check(|c| c.period = Duration::ZERO, "period");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use amarra_resilience::breaker::{Outcome, Registry, RegistryConfig, State};
+use amarra_resilience::breaker::{Config, Outcome, Registry, RegistryConfig, State};
 
 use crate::support::{Log, at, exact, ms, trip};
 
@@ -35,9 +35,12 @@ fn idle_breakers_are_forgotten_and_held_ones_are_not() {
 #[test]
 fn a_breaker_asked_for_again_is_not_idle() {
     let registry = registry(10);
-    for now in [0, 900, 1000] {
-        let _ = registry.get(&1, at(now));
+    assert!(registry.is_empty());
+    trip(&registry.get(&1, at(0)), at(0));
+    for now in [900, 1000] {
+        assert_eq!(registry.get(&1, at(now)).snapshot().state, State::Open, "at {now}");
     }
+    assert!(!registry.is_empty());
     let _ = registry.get(&2, at(1899));
     assert_eq!(registry.len(), 2);
     let _ = registry.get(&2, at(2000));
@@ -77,10 +80,7 @@ fn a_flood_of_keys_stays_within_the_bound() {
 #[test]
 fn breakers_of_two_keys_wait_differently_and_tell_one_observer() {
     let log = Arc::new(Log::default());
-    let breaker = amarra_resilience::breaker::Config {
-        open_jitter: amarra_resilience::PerMille::ALL,
-        ..exact()
-    };
+    let breaker = Config { open_jitter: amarra_resilience::PerMille::ALL, ..exact() };
     let config = RegistryConfig { breaker, ..RegistryConfig::default() };
     let registry = Registry::new(config, 1).unwrap().observed(log.clone());
     let wait = |key: u32| {
@@ -96,7 +96,11 @@ fn breakers_of_two_keys_wait_differently_and_tell_one_observer() {
 fn bad_bounds_are_named() {
     let check = |config: RegistryConfig, field| {
         assert_eq!(config.validate().unwrap_err().field, field);
+        assert!(Registry::<u32>::new(config, 1).is_err());
     };
     check(RegistryConfig { keys_max: 0, ..RegistryConfig::default() }, "keys_max");
     check(RegistryConfig { idle_after: ms(0), ..RegistryConfig::default() }, "idle_after");
+    let breaker = Config { calls_min: 0, ..exact() };
+    let config = RegistryConfig { breaker, ..RegistryConfig::default() };
+    check(config, "calls_min");
 }
