@@ -14,20 +14,26 @@ use tokio::sync::watch;
 /// assert!(shutdown.clone().is_requested());
 /// ```
 #[derive(Debug, Clone)]
-pub struct Shutdown(watch::Receiver<bool>);
+pub struct Shutdown(Option<watch::Receiver<bool>>);
 
 impl Shutdown {
     /// Makes a handle and what it stops.
     #[must_use]
     pub fn new() -> (ShutdownHandle, Self) {
         let (sender, receiver) = watch::channel(false);
-        (ShutdownHandle(sender), Self(receiver))
+        (ShutdownHandle(sender), Self(Some(receiver)))
+    }
+
+    /// Makes one that is never requested, for a process that is only ever killed.
+    #[must_use]
+    pub const fn never() -> Self {
+        Self(None)
     }
 
     /// Tells whether a stop was requested, or can no longer be because the handle is gone.
     #[must_use]
     pub fn is_requested(&self) -> bool {
-        *self.0.borrow() || self.0.has_changed().is_err()
+        self.0.as_ref().is_some_and(|r| *r.borrow() || r.has_changed().is_err())
     }
 
     /// Returns once a stop is requested, or the handle is dropped.
@@ -35,8 +41,10 @@ impl Shutdown {
     /// # Cancellation
     /// Dropping the future forgets the wait; the request is not consumed.
     pub async fn requested(&self) {
-        let mut receiver = self.0.clone();
-        let _ = receiver.wait_for(|requested| *requested).await;
+        match self.0.clone() {
+            Some(mut receiver) => drop(receiver.wait_for(|requested| *requested).await),
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -69,6 +77,13 @@ mod tests {
         for seen in [&shutdown, &other, &other] {
             assert!(seen.requested().now_or_never().is_some());
         }
+    }
+
+    #[test]
+    fn never_is_never() {
+        let never = Shutdown::never();
+        assert!(!never.is_requested());
+        assert!(never.requested().now_or_never().is_none());
     }
 
     #[test]

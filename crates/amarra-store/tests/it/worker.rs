@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amarra_core::{Environment, Monotonic};
-use amarra_memory::Effect;
+use amarra_memory::{Effect, MemoryDatabase};
 use amarra_messaging::Shutdown;
 use amarra_messaging::message::Owner;
 use amarra_store::{
-    Aggregate, Claim, DueHandler, HandlerError, Store, Worker, WorkerConfig, WorkerStats,
+    Aggregate, AuditRow, Claim, DueHandler, DueQuery, HandlerError, Store, TxError, UnitOfWork,
+    Worker, WorkerConfig, WorkerStats,
 };
 use async_trait::async_trait;
 use futures_util::future::join;
@@ -136,6 +137,55 @@ fn due_timers_are_acted_on_once_and_others_wait() {
     let (_, at) = bench.acted()[1];
     assert!((1_500..2_600).contains(&at), "polled at {at}");
     assert_eq!(bench.stats.done.load(Ordering::Relaxed), 2);
+}
+
+/// A store that also tells when the next timer is due.
+#[derive(Debug)]
+struct Telling(Arc<dyn Store>, MemoryDatabase, Environment);
+
+#[async_trait]
+impl Store for Telling {
+    async fn begin(&self) -> Result<Box<dyn UnitOfWork>, TxError> {
+        self.0.begin().await
+    }
+
+    async fn claim_due(&self, query: &DueQuery) -> Result<Vec<Claim>, TxError> {
+        self.0.claim_due(query).await
+    }
+
+    async fn next_due(&self, kind: &str) -> Result<Option<Duration>, TxError> {
+        let due =
+            self.1.inspect(|db| db.timers().filter(|t| *t.id.kind == *kind).map(|t| t.due).min());
+        Ok(due.map(|due| due.since(self.2.now())))
+    }
+
+    async fn audit_rows(&self, after: u64, limit: usize) -> Result<Vec<AuditRow>, TxError> {
+        self.0.audit_rows(after, limit).await
+    }
+
+    async fn timers_changed(&self) {
+        self.0.timers_changed().await;
+    }
+}
+
+#[test]
+fn a_store_that_tells_the_next_due_time_is_looked_at_right_then() {
+    let bench = Bench::new();
+    let (store, env) = (bench.world.store("worker-1"), bench.env.clone());
+    let store = Arc::new(Telling(store, bench.world.database.clone(), env.clone()));
+    let handler = Arc::clone(&bench.act) as Arc<dyn DueHandler>;
+    let owner = Owner::from("worker-1");
+    let worker = Worker::new(store, handler, env, owner, WorkerConfig::default()).unwrap();
+    let (handle, shutdown) = Shutdown::new();
+    bench.world.time.run(join(worker.run(shutdown), async {
+        bench.schedule(&["a"], ms(130)).await;
+        bench.schedule(&["b"], ms(270)).await;
+        bench.env.sleep(ms(2_000)).await;
+        handle.request();
+    }));
+    assert_eq!(bench.acted(), [("a".to_owned(), 130), ("b".to_owned(), 270)]);
+    let looks = bench.world.operations().iter().filter(|(name, _)| *name == "claim_due").count();
+    assert!(looks <= 10, "{looks} looks");
 }
 
 #[test]
