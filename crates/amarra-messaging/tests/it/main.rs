@@ -9,6 +9,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod classes;
 mod relay_driver;
 mod relay_laws;
 mod relay_model;
