@@ -5,7 +5,7 @@ use std::time::Duration;
 use amarra_core::Version;
 use amarra_memory::{BrokerConfig, ClientId, DatabaseConfig, Effect, Verdict};
 use amarra_messaging::TxError;
-use amarra_store::{ReadModel, Store};
+use amarra_store::{IdempotencyKey, ReadModel, Store};
 
 use crate::world::{Begun, World, body, group, incoming, outgoing, put, secs, thing, version};
 
@@ -27,6 +27,11 @@ fn slow_disk() -> World {
     World::with(config, BrokerConfig::default())
 }
 
+fn key() -> IdempotencyKey {
+    let (principal, route, key) = ("ada".into(), "place".into(), "1".into());
+    IdempotencyKey { principal, route, key, request_hash: [0; 32] }
+}
+
 fn in_progress(world: &World) -> usize {
     world.database.inspect(|i| i.snapshot().xip.len())
 }
@@ -43,9 +48,13 @@ fn no_transaction_is_in_progress_after_its_end() {
         dropped.load(&[thing("a")]).await.unwrap();
         let mut read_only = store.begin().await.unwrap();
         read_only.load(&[thing("b")]).await.unwrap();
+        let mut appended = store.begin().await.unwrap();
+        appended.enqueue(&[outgoing("k", 1)]).await.unwrap();
+        let mut keyed = store.begin().await.unwrap();
+        keyed.begin_idempotent(&key()).await.unwrap();
         put(store.as_ref(), "c", 0).await.unwrap();
-        assert_eq!(in_progress(&world), 2);
-        drop(dropped);
+        assert_eq!(in_progress(&world), 4, "an id is drawn at the first lock or write");
+        drop((dropped, appended, keyed));
         assert_eq!(in_progress(&world), 1);
         read_only.commit().await.unwrap();
         assert_eq!(in_progress(&world), 0);
@@ -73,8 +82,8 @@ fn a_power_loss_before_the_flush_loses_the_commit() {
         assert_eq!(commit.end().await, Err(TxError::OutcomeUnknown));
         assert_eq!(version(&world, "a"), 0);
         assert_eq!(world.database.inspect(|i| i.outbox().count()), 0);
-        assert_eq!(in_progress(&world), 0, "a lost transaction is in progress for ever");
         assert_eq!(put(world.store("b").as_ref(), "a", 0).await, Ok(()), "its locks are gone");
+        assert_eq!(in_progress(&world), 0, "a lost transaction is in progress for ever");
     });
 }
 

@@ -13,6 +13,7 @@
 mod commit;
 mod conformance;
 mod groups;
+mod keys;
 mod locking;
 mod membership;
 mod observing;

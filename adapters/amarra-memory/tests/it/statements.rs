@@ -157,6 +157,7 @@ fn a_page_stays_within_its_prefix_and_names_the_next_one_only_if_there_is_one() 
         assert_eq!(page("a/", Some("a/2"), 2).await, ("a/3".to_owned(), None));
         assert_eq!(page("a/", None, 3).await, ("a/1 a/2 a/3".to_owned(), None));
         assert_eq!(page("a/", Some("a"), 1).await, ("a/1".to_owned(), next("a/1")));
+        assert_eq!(page("b/", Some("a/2"), 9).await, ("b/1".to_owned(), None));
         assert_eq!(page("", None, 9).await.0, "a/1 a/2 a/3 b/1");
         assert_eq!(page("c", None, 9).await, (String::new(), None));
     });
