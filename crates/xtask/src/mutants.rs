@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::output::Output;
-use crate::run::{SIM, capture, cargo_in, root};
+use crate::run::{capture, cargo_in, root};
 
 /// Which bugs to plant and how hard to look for them.
 #[derive(Debug)]
@@ -163,8 +163,7 @@ impl Scratch {
 
     fn build_and_run(&self, mutant: &Mutant, options: &Options) -> Result<Found, String> {
         let mut build = vec!["build", "-q", "--target-dir", "../build"];
-        build.extend(SIM);
-        build.extend(["-p", "sim"]);
+        build.extend(["--config", "sim/.cargo/config.toml", "--profile", "mutant", "-p", "sim"]);
         let (ok, _, error) = capture(cargo_in(&self.dir, &build))?;
         if !ok {
             return Err(format!("{} does not build:\n{error}", mutant.name));
@@ -186,7 +185,7 @@ impl Scratch {
     }
 
     fn simulate(&self, mutant: &Mutant, seeds: u64, stop: bool) -> Result<Vec<Value>, String> {
-        let mut command = Command::new(self.dir.join("../build/sim/sim"));
+        let mut command = Command::new(self.dir.join("../build/mutant/sim"));
         command
             .args(["run", "--json", "--scenario", &mutant.scenario])
             .arg(format!("--seeds={seeds}"));
