@@ -150,9 +150,6 @@ impl State {
         };
         let Some(started) = state.complete(now, count) else { return };
         let generation = state.generation();
-        for logs in topics.values_mut() {
-            logs.iter_mut().for_each(|log| drop(log.readers.remove(group)));
-        }
         for (_, wakeup, partitions) in &started {
             for partition in partitions {
                 if let Some(log) = self.log_mut(partition) {

@@ -85,7 +85,7 @@ impl PartitionLog {
 
     /// Returns readable records from `from` on.
     pub(super) fn read(&self, from: u64, limit: usize) -> &[Stored] {
-        let from = usize::try_from(from).unwrap_or(usize::MAX).min(self.high_watermark);
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
         let to = from.saturating_add(limit).min(self.high_watermark);
         self.records.get(from..to).unwrap_or_default()
     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use amarra_memory::{ClientId, Effect, MemberOptions, MemoryConsumer};
+use amarra_memory::{
+    BrokerConfig, ClientId, DatabaseConfig, Effect, MemberOptions, MemoryConsumer,
+};
 use amarra_messaging::{Consumer, ConsumerError, Offset, Polled, Transport};
 use futures_util::future::join;
 
@@ -140,6 +142,39 @@ fn a_member_that_does_not_poll_is_expelled_and_learns_of_it() {
         assert_eq!(one.poll(9, Duration::ZERO).await, Ok(Polled::Idle));
         assert!(matches!(poll(&mut two).await, Polled::Revoked(p) if p.len() == 2));
         assert_eq!(assigned(&poll(&mut one).await), 1);
+    });
+}
+
+#[test]
+fn a_rebalance_waits_for_the_slow_no_longer_than_its_timeout() {
+    let config = BrokerConfig { rebalance_timeout: secs(3), ..BrokerConfig::default() };
+    let world = World::with(DatabaseConfig::default(), config);
+    world.broker.create_topic("t", 2).unwrap();
+    world.run(async {
+        let mut one = world.consumer("one", &["t"]);
+        poll(&mut one).await;
+        let mut two = world.consumer("two", &["t"]);
+        let start = world.env.monotonic();
+        assert_eq!(assigned(&two.poll(9, secs(60)).await.unwrap()), 2);
+        assert_eq!(world.env.monotonic().since(start), secs(3));
+    });
+}
+
+#[test]
+fn each_member_reads_the_topics_it_subscribed_to() {
+    run(|world| async move {
+        world.broker.create_topic("u", 3).unwrap();
+        let mut one = world.consumer("one", &["t"]);
+        let mut two = world.consumer("two", &["u"]);
+        poll(&mut one).await;
+        two.poll(9, Duration::ZERO).await.unwrap();
+        poll(&mut one).await;
+        let both = [poll(&mut one).await, poll(&mut two).await];
+        for (polled, (topic, count)) in both.iter().zip([("t", 2), ("u", 3)]) {
+            let Polled::Assigned(partitions) = polled else { panic!("{polled:?}") };
+            assert_eq!(partitions.len(), count);
+            assert!(partitions.iter().all(|p| p.topic.as_str() == topic), "{partitions:?}");
+        }
     });
 }
 

@@ -77,6 +77,18 @@ fn a_retry_is_stored_once_even_when_it_goes_on_with_more() {
 }
 
 #[test]
+fn what_the_caller_gives_up_on_is_not_taken_for_stored_later() {
+    let world = world();
+    world.run(async {
+        let mut session = open(&world, 1).await;
+        world.script.strike("publish", Effect::Fail);
+        assert!(session.publish(&batch(&["a", "b"])).await.is_err());
+        session.publish(&batch(&["x", "b"])).await.unwrap();
+    });
+    assert_eq!(stored(&world), ["x", "b"]);
+}
+
+#[test]
 fn another_session_does_not_know_what_the_first_one_stored() {
     let world = world();
     world.run(async {

@@ -119,6 +119,24 @@ fn a_release_wakes_the_relay() {
 }
 
 #[test]
+fn a_released_row_is_its_own_shards_work() {
+    let world = World::new();
+    world.run(async {
+        let log = world.database.outbox_log(ClientId::new("relay", 1));
+        let leases = log.lease(&"one".into(), 4, secs(9)).await.unwrap();
+        let message = outgoing("k", 1);
+        let row = ParkedRow { seq: Seq(1), pos: Pos(1), message, reason: "refused".into() };
+        log.park(&leases[2], &[row]).await.unwrap();
+        log.release(&"things".into(), &"k".into()).await.unwrap();
+        let mut released = Vec::new();
+        for lease in &leases {
+            released.push(log.released(lease, 9).await.unwrap().len());
+        }
+        assert_eq!(released, [0, 0, 1, 0]);
+    });
+}
+
+#[test]
 fn an_unknown_shard_is_a_clear_error() {
     let world = world();
     world.run(async {
