@@ -157,6 +157,32 @@ fn rly_7_an_idle_engine_saves_once_and_polls_ever_more_rarely() {
 }
 
 #[test]
+fn a_batch_found_finished_after_a_restart_is_closed_and_saved() {
+    let open =
+        Cursor { cur: Some(cur()), last_seq: Seq(2), pos: Pos(2), prev: Snapshot::default() };
+    let (mut engine, action) = start(Resumed { cursor: open.clone(), parked: BTreeSet::new() });
+    assert_eq!(action, Some(Action::Read { cursor: open, limit: 4 }));
+    let nothing = || Event::Read(Ok(Chunk { cur: cur(), rows: Vec::new(), last: true }));
+    let closed = Cursor { prev: cur(), cur: None, last_seq: Seq(0), pos: Pos(2) };
+    let action = step(&mut engine, nothing());
+    assert_eq!(action, Some(Action::Read { cursor: closed.clone(), limit: 4 }));
+    assert_eq!(step(&mut engine, nothing()), Some(Action::Checkpoint(closed)));
+}
+
+#[test]
+fn released_rows_beyond_the_first_chunk_are_read_at_once() {
+    let parked = BTreeSet::from([PartitionKey::new("a")]);
+    let resumed = Resumed { cursor: Cursor::default(), parked };
+    let (mut engine, action) = start(resumed.clone());
+    assert_eq!(action, Some(Action::Released(4)));
+    let rows = (1..=4).map(|n| parked_row(n, n, "a")).collect();
+    step(&mut engine, Event::Released(Ok(rows)));
+    step(&mut engine, Event::Published(Ok(())));
+    step(&mut engine, Event::Settled(Ok(())));
+    assert_eq!(step(&mut engine, Event::Resumed(Ok(resumed))), Some(Action::Released(4)));
+}
+
+#[test]
 fn a_change_during_a_read_leads_to_another_read() {
     let (mut engine, _) = start(Resumed::default());
     assert_eq!(step(&mut engine, Event::Changed), None, "one action at a time");
