@@ -70,7 +70,7 @@ impl Turn<'_> {
     fn is_ready(&self, at: StepIndex) -> bool {
         let Some(spec) = self.spec(at) else { return false };
         let completed = |before: &StepIndex| matches!(self.state.stage(*before), Stage::Completed);
-        matches!(self.state.stage(at), Stage::Idle) && spec.after.iter().all(completed)
+        spec.after.iter().all(completed)
     }
 
     pub(super) fn step_failed(&mut self, at: StepIndex, class: Class, why: Arc<str>) -> Outcome {

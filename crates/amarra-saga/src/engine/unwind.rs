@@ -6,7 +6,7 @@ use amarra_core::Class;
 
 use super::state::is_settled;
 use super::{Cause, End, Event, Outcome, Phase, Stage, Turn, Work};
-use crate::definition::{Kind, StepIndex};
+use crate::definition::StepIndex;
 use crate::request::Op;
 
 impl Turn<'_> {
@@ -51,8 +51,7 @@ impl Turn<'_> {
 
     /// Undoes a step if it has an effect and nothing that depends on it has one any more.
     pub(super) fn try_undo(&mut self, at: StepIndex) {
-        let effect = matches!(self.state.stage(at), Stage::Completed | Stage::Unknown);
-        if !effect || self.kind(at) != Kind::Compensatable {
+        if !matches!(self.state.stage(at), Stage::Completed | Stage::Unknown) {
             return;
         }
         let settled = |next: &StepIndex| is_settled(self.state.stage(*next));
@@ -71,7 +70,7 @@ impl Turn<'_> {
     }
 
     fn finish(&mut self) {
-        if matches!(self.state.phase(), Phase::Unwinding(_)) && self.state.all_settled() {
+        if self.state.all_settled() {
             self.emit(Event::Ended { end: End::Compensated });
         }
     }

@@ -111,6 +111,16 @@ fn a_sibling_that_waits_for_its_next_attempt_is_undone_if_the_last_one_may_have_
 }
 
 #[test]
+fn a_local_sibling_that_fails_while_undoing_is_not_tried_again() {
+    let steps: [(_, &[u16]); 2] = [(C, &[]), (C, &[])];
+    let mut run = Run::started(define(&steps, None, Policy { attempts_max: 3, ..policy() }));
+    run.ok(Input::LocalQueued { step: "b".into(), op: Op::Action });
+    run.ok(Input::LocalStarted { step: "b".into(), op: Op::Action });
+    assert_eq!(run.ok(Input::rejected("a", "no")), "a- unwind");
+    assert_eq!(run.ok(Input::unknown("b", "lost")), "b? b~1");
+}
+
+#[test]
 fn cancelling_undoes_what_was_done_and_what_is_under_way() {
     let mut run = Run::started(saga3());
     run.done("a");
@@ -223,6 +233,15 @@ fn a_success_after_the_step_was_refused_is_reported() {
     run.ok(Input::rejected("b", "declined"));
     assert_eq!(run.outcome(Input::completed("b", json!(1))), Outcome::LateSuccess);
     assert_eq!(run.status(), Status::Compensating);
+}
+
+#[test]
+fn a_success_of_a_step_that_was_taken_back_is_reported() {
+    let steps: [(_, &[u16]); 2] = [(C, &[]), (C, &[])];
+    let mut run = Run::started(define(&steps, None, policy()));
+    run.ok(Input::LocalQueued { step: "b".into(), op: Op::Action });
+    assert_eq!(run.ok(Input::rejected("a", "no")), "a- unwind b0 compensated");
+    assert_eq!(run.outcome(Input::completed("b", json!(1))), Outcome::LateSuccess);
 }
 
 #[test]

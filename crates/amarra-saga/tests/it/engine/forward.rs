@@ -106,6 +106,13 @@ fn a_step_is_tried_again_after_a_backoff_until_its_attempts_run_out() {
 }
 
 #[test]
+fn a_duplicate_of_a_failed_attempts_answer_does_not_count_again() {
+    let mut run = Run::started(patient());
+    assert_eq!(run.ok(Input::unknown("a", "lost")), "a.");
+    assert_eq!(run.outcome(Input::unknown("a", "lost")), Outcome::Stale);
+}
+
+#[test]
 fn a_success_that_comes_during_the_backoff_counts() {
     let mut run = Run::started(patient());
     assert_eq!(run.after(10), "a.");
@@ -185,6 +192,21 @@ fn a_refused_retriable_step_parks_and_its_siblings_go_on() {
     assert_eq!(run.done("b"), "b+");
     assert_eq!((run.status(), run.due()), (Status::NeedsOperator, None));
     assert_eq!(run.done("a"), "a+ completed", "it succeeded after all");
+}
+
+#[test]
+fn a_fatal_failure_after_the_point_of_no_return_parks() {
+    let fatal = |step: &str| Input::StepFailed {
+        step: step.into(),
+        class: Class::Fatal,
+        why: "bug".into(),
+    };
+    let mut run = Run::started(saga3_pivot());
+    run.done("a");
+    assert_eq!(run.ok(fatal("b")), "b#");
+    assert_eq!((run.status(), run.due()), (Status::NeedsOperator, None));
+    run.done("b");
+    assert_eq!(run.ok(fatal("c")), "c#");
 }
 
 #[test]

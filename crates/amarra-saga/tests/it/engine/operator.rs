@@ -42,10 +42,17 @@ fn parked_compensation() -> Run {
 #[test]
 fn retry_tries_a_parked_operation_again_with_a_fresh_budget() {
     let mut run = parked_compensation();
+    let busy = || Input::CompensationFailed {
+        step: "a".into(),
+        class: Class::Transient,
+        why: "no".into(),
+    };
     assert_eq!(run.ok(retry("a")), "operator a~1");
-    let busy =
-        Input::CompensationFailed { step: "a".into(), class: Class::Transient, why: "no".into() };
-    assert_eq!(run.ok(busy), "a.");
+    assert_eq!(run.ok(busy()), "a.");
+    assert_eq!(run.after(4), "a~2");
+    assert_eq!(run.ok(busy()), "a#", "its attempts ran out");
+    assert_eq!(run.ok(retry("a")), "operator a~1");
+    assert_eq!(run.ok(busy()), "a.", "and it has new ones");
     assert_eq!(run.ok(retry("a")), "operator a~2", "not waiting for the backoff");
     assert!(matches!(run.give(retry("a")), Err(Illegal::Verb { verb: "retry", .. })));
     assert!(matches!(run.give(retry("c")), Err(Illegal::Verb { .. })));
@@ -94,6 +101,20 @@ fn abandon_ends_the_saga_where_it_stands() {
         assert_eq!(run.outcome(input), Outcome::Stale);
     }
     assert_eq!(run.give(verb(Verb::Abandon)), Err(Illegal::Ended));
+    assert_eq!(run.after(1_000), "", "nor does time bring anything on");
+}
+
+#[test]
+fn an_abandoned_saga_is_not_undone_any_further() {
+    let mut run = Run::started(saga3());
+    run.done("a");
+    run.ok(Input::rejected("b", "no"));
+    run.ok(verb(Verb::Abandon));
+    assert_eq!(run.outcome(Input::undone("a")), Outcome::Stale);
+    let failed =
+        Input::CompensationFailed { step: "a".into(), class: Class::Transient, why: "busy".into() };
+    assert_eq!(run.outcome(failed), Outcome::Stale);
+    assert_eq!(run.status(), Status::Abandoned);
 }
 
 #[test]
