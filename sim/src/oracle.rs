@@ -9,7 +9,6 @@ use amarra_messaging::Record;
 use amarra_shop::contract::orders::OrderStatus;
 use amarra_shop::contract::{OrderId, Sku};
 use amarra_shop::inventory::{LedgerEntry, Reservation, StockItem};
-use amarra_shop::notifications::Notification;
 use amarra_shop::orders::Order;
 use amarra_shop::payments::model::{Leg, Progress};
 use amarra_shop::payments::{JournalEntry, Payment};
@@ -38,8 +37,6 @@ pub(crate) enum Saved {
     Payment(Box<Payment>),
     /// An entry of the journal.
     Journal(JournalEntry),
-    /// A notification.
-    Notification(Box<Notification>),
     /// Anything else.
     Other,
 }
@@ -75,8 +72,6 @@ pub(crate) struct Facts {
     pub(crate) orders: BTreeMap<OrderId, Order>,
     /// Payments by order.
     pub(crate) payments: BTreeMap<OrderId, Payment>,
-    /// Notifications by id.
-    pub(crate) notifications: BTreeMap<Arc<str>, Notification>,
     /// The published events of each order, in commit order: their types.
     pub(crate) order_events: BTreeMap<OrderId, Vec<Arc<str>>>,
     ledger: Option<Ledger>,
@@ -186,7 +181,7 @@ impl Oracle {
             self.trace.push(Event {
                 what: admitted.group.as_str().into(),
                 id: None,
-                causation: Some(admitted.event.to_string().into()),
+                causation: Some(admitted.event),
                 subject: format!("{}/{}@{}", admitted.topic, admitted.partition, admitted.offset)
                     .into(),
                 ..self.event(&tx.client.node, "applied")
@@ -197,7 +192,7 @@ impl Oracle {
             self.trace.push(Event {
                 what,
                 subject: format!("{} v{}", change.id, change.version).into(),
-                order: order.map(|o| o.to_string().into()),
+                order,
                 ..self.event(&tx.client.node, "saved")
             });
         }
@@ -205,10 +200,10 @@ impl Oracle {
             let envelope = &message.envelope;
             self.trace.push(Event {
                 what: Arc::clone(&envelope.kind),
-                id: Some(envelope.id.to_string().into()),
-                causation: envelope.causation.map(|c| c.to_string().into()),
+                id: Some(envelope.id),
+                causation: envelope.causation,
                 subject: envelope.subject.to_string().into(),
-                order: Some(envelope.correlation.to_string().into()),
+                order: Some(envelope.correlation.as_uuid().into()),
                 ..self.event(&tx.client.node, "emitted")
             });
         }
@@ -235,12 +230,12 @@ impl Observer for Oracle {
     }
 
     fn published(&self, record: &Published) {
-        let id = header(&record.record, "ce_id").unwrap_or_default();
+        let id = header(&record.record, "ce_id").and_then(|id| id.parse().ok());
         self.trace.push(Event {
             what: header(&record.record, "ce_type").unwrap_or_default().into(),
-            id: Some(id.into()),
+            id,
             subject: format!("{}/{}@{}", record.topic, record.partition, record.offset).into(),
-            order: header(&record.record, "ce_correlationid").map(Into::into),
+            order: header(&record.record, "ce_correlationid").and_then(|id| id.parse().ok()),
             ..self.event(&record.source, "published")
         });
         let mut inner = self.lock();
@@ -286,10 +281,6 @@ impl Facts {
                 Saved::Reservation(r) => drop(self.reservations.insert(r.order_id, r.clone())),
                 Saved::Payment(p) => drop(self.payments.insert(p.order_id, p.as_ref().clone())),
                 Saved::Order(o) => drop(self.orders.insert(o.order_id, o.as_ref().clone())),
-                Saved::Notification(n) => {
-                    let id = Arc::clone(&change.id.id);
-                    self.notifications.insert(id, n.as_ref().clone());
-                }
                 Saved::Ledger(_) | Saved::Journal(_) | Saved::Other => {}
             }
         }
@@ -327,7 +318,6 @@ impl Saved {
             Self::Order(order) => (format!("{:?}", order.status).into(), Some(order.order_id)),
             Self::Payment(p) => (format!("{:?}", p.status()).into(), Some(p.order_id)),
             Self::Journal(entry) => (format!("{:?}", entry.kind).into(), Some(entry.order_id)),
-            Self::Notification(n) => (format!("{:?}", n.status).into(), Some(n.order_id)),
             Self::Other => ("saved".into(), None),
         }
     }
@@ -378,7 +368,6 @@ fn decode(id: &AggregateId, body: &[u8]) -> Saved {
         Order::KIND => of::<Order>(body, |o| Saved::Order(Box::new(o))),
         Payment::KIND => of::<Payment>(body, |p| Saved::Payment(Box::new(p))),
         JournalEntry::KIND => of(body, Saved::Journal),
-        Notification::KIND => of::<Notification>(body, |n| Saved::Notification(Box::new(n))),
         _ => Saved::Other,
     }
 }

@@ -174,6 +174,13 @@ impl Draw {
         low + self.entropy.below(high.saturating_sub(low).max(1))
     }
 
+    /// Draws how long a fault lasts: one in eight lasts four times as long, beyond the timeouts of
+    /// the sagas' steps.
+    fn lasting(&self, low: u64, high: u64) -> u64 {
+        let factor = if self.entropy.below(8) == 0 { 4 } else { 1 };
+        self.between(low, high) * factor
+    }
+
     fn pick(&self, names: &[&str]) -> String {
         let len = u64::try_from(names.len()).unwrap_or(1);
         let index = usize::try_from(self.entropy.below(len)).unwrap_or(0);
@@ -196,23 +203,23 @@ impl Draw {
         let at_ms = self.at();
         match kind {
             "crash" => {
-                Fault::Crash { node: self.pick(NODES), at_ms, for_ms: self.between(50, 3000) }
+                Fault::Crash { node: self.pick(NODES), at_ms, for_ms: self.lasting(50, 3000) }
             }
             "pause" => {
-                Fault::Pause { node: self.pick(NODES), at_ms, for_ms: self.between(50, 4000) }
+                Fault::Pause { node: self.pick(NODES), at_ms, for_ms: self.lasting(50, 4000) }
             }
             "partition" => {
                 let (a, b) = self.pair();
-                Fault::Partition { a, b, at_ms, for_ms: self.between(100, 4000) }
+                Fault::Partition { a, b, at_ms, for_ms: self.lasting(100, 4000) }
             }
             "partition-one-way" => {
                 let (from, to) = self.pair();
-                Fault::PartitionOneWay { from, to, at_ms, for_ms: self.between(100, 4000) }
+                Fault::PartitionOneWay { from, to, at_ms, for_ms: self.lasting(100, 4000) }
             }
             "latency" => Fault::Latency {
                 node: self.pick(NODES),
                 at_ms,
-                for_ms: self.between(500, 4000),
+                for_ms: self.lasting(500, 4000),
                 mean_ms: self.between(5, 150),
             },
             "duplicate-delivery" => Fault::DuplicateDelivery {
@@ -262,22 +269,22 @@ impl Draw {
             "power-failure" => Fault::PowerFailure {
                 database: self.pick(DATABASES),
                 at_ms,
-                for_ms: self.between(50, 2500),
+                for_ms: self.lasting(50, 2500),
             },
-            "broker-restart" => Fault::BrokerRestart { at_ms, for_ms: self.between(50, 2000) },
+            "broker-restart" => Fault::BrokerRestart { at_ms, for_ms: self.lasting(50, 2000) },
             "provider-slow" => Fault::ProviderSlow {
                 at_ms,
-                for_ms: self.between(500, 4000),
+                for_ms: self.lasting(500, 4000),
                 delay_ms: self.between(50, 3000),
             },
             "provider-timeout" => {
                 Fault::ProviderTimeout { at_ms, skip: self.count(0, 6), count: self.count(1, 6) }
             }
             "provider-duplicate" => {
-                Fault::ProviderDuplicate { at_ms, for_ms: self.between(500, 4000) }
+                Fault::ProviderDuplicate { at_ms, for_ms: self.lasting(500, 4000) }
             }
-            "provider-reorder" => Fault::ProviderReorder { at_ms, for_ms: self.between(500, 4000) },
-            "provider-outage" => Fault::ProviderOutage { at_ms, for_ms: self.between(200, 3000) },
+            "provider-reorder" => Fault::ProviderReorder { at_ms, for_ms: self.lasting(500, 4000) },
+            "provider-outage" => Fault::ProviderOutage { at_ms, for_ms: self.lasting(200, 3000) },
             _ => {
                 let size = i64::try_from(self.between(20, 300_000)).unwrap_or(20);
                 let offset_ms = if self.entropy.below(2) == 0 { size } else { -size };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use amarra_core::EventId;
 use serde_json::json;
 
 use crate::child::{self, Verdict};
@@ -117,7 +118,7 @@ pub(crate) fn replay(seed: u64, plan: &Plan, json: bool, order: Option<&str>) ->
     let chosen = order.map(|o| child::resolve_order(&verdict, o));
     let shown = events.iter().filter(|e| match &chosen {
         None => true,
-        Some(id) => e.order.as_deref() == Some(id.as_str()),
+        Some(id) => e.order.is_some_and(|o| o.to_string() == *id),
     });
     for event in shown {
         if json {
@@ -157,21 +158,21 @@ pub(crate) fn replay(seed: u64, plan: &Plan, json: bool, order: Option<&str>) ->
 }
 
 /// Returns an event's causal chain, oldest first, as lines for a person.
-pub(crate) fn causal_chain(events: &[Event], last: &str, most: usize) -> Vec<String> {
-    let mut by_id: BTreeMap<&str, &Event> = BTreeMap::new();
+pub(crate) fn causal_chain(events: &[Event], last: EventId, most: usize) -> Vec<String> {
+    let mut by_id: BTreeMap<EventId, &Event> = BTreeMap::new();
     for event in events {
-        if let Some(id) = event.id.as_deref() {
+        if let Some(id) = event.id {
             by_id.entry(id).or_insert(event);
         }
     }
     let mut chain = Vec::new();
     let mut next = Some(last);
-    while let Some(event) = next.and_then(|id| by_id.get(id)) {
+    while let Some(event) = next.and_then(|id| by_id.get(&id)) {
         if chain.len() >= most {
             break;
         }
         chain.push(event.to_text());
-        next = event.causation.as_deref();
+        next = event.causation;
     }
     chain.reverse();
     chain

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use amarra_core::EventId;
+use amarra_shop::contract::OrderId;
 use serde_json::json;
 
 /// One thing that happened.
@@ -15,13 +17,13 @@ pub(crate) struct Event {
     /// What: a message's type, a state change, a fault.
     pub(crate) what: Arc<str>,
     /// The message's id, when it is a message.
-    pub(crate) id: Option<Arc<str>>,
+    pub(crate) id: Option<EventId>,
     /// The id of what caused it.
-    pub(crate) causation: Option<Arc<str>>,
+    pub(crate) causation: Option<EventId>,
     /// The aggregate or thing it is about.
     pub(crate) subject: Arc<str>,
     /// The order it belongs to, when it belongs to one.
-    pub(crate) order: Option<Arc<str>>,
+    pub(crate) order: Option<OrderId>,
     /// How it was seen: `emitted`, `published`, `delivered`, `saved`, `fault`, `request`.
     pub(crate) seen: &'static str,
 }
@@ -31,8 +33,10 @@ impl Event {
     pub(crate) fn to_line(&self) -> String {
         json!({
             "kind": "event", "at_s": seconds(self.at_us), "node": self.node, "type": self.what,
-            "id": self.id, "causation": self.causation, "subject": self.subject,
-            "order": self.order, "seen": self.seen,
+            "id": self.id.map(|id| id.to_string()),
+            "causation": self.causation.map(|id| id.to_string()),
+            "subject": self.subject, "order": self.order.map(|id| id.to_string()),
+            "seen": self.seen,
         })
         .to_string()
     }
@@ -47,12 +51,12 @@ impl Event {
             self.what,
             self.subject
         );
-        if let Some(id) = &self.id {
+        if let Some(id) = self.id {
             // Writing to a string cannot fail.
-            let _ = write!(line, " id {}", short(id));
+            let _ = write!(line, " id {}", short(&id.to_string()));
         }
-        if let Some(cause) = &self.causation {
-            let _ = write!(line, " because of {}", short(cause));
+        if let Some(cause) = self.causation {
+            let _ = write!(line, " because of {}", short(&cause.to_string()));
         }
         line
     }
@@ -89,17 +93,14 @@ impl Trace {
     pub(crate) fn push(&self, event: Event) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.hasher.update(&event.at_us.to_le_bytes());
-        let texts = [
-            event.node.as_ref(),
-            event.what.as_ref(),
-            event.id.as_deref().unwrap_or_default(),
-            event.causation.as_deref().unwrap_or_default(),
-            event.subject.as_ref(),
-            event.seen,
-        ];
+        let texts = [event.node.as_ref(), event.what.as_ref(), event.subject.as_ref(), event.seen];
         for text in texts {
             inner.hasher.update(text.as_bytes());
             inner.hasher.update(&[0]);
+        }
+        for id in [event.id, event.causation] {
+            let bytes = id.map(|id| id.as_uuid().into_bytes()).unwrap_or_default();
+            inner.hasher.update(&bytes);
         }
         inner.events.push(event);
     }

@@ -276,7 +276,7 @@ fn outcome(status: amarra_shop::contract::orders::OrderStatus) -> String {
 }
 
 fn violation(raw: Raw, events: &[Event]) -> Violation {
-    let chain = match &raw.finding.event {
+    let chain = match raw.finding.event {
         Some(id) => report::causal_chain(events, id, 12),
         None => Vec::new(),
     };

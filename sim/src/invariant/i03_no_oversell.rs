@@ -9,7 +9,8 @@ use amarra_shop::inventory::{LedgerCause, ReservationStatus};
 use super::{Finding, Invariant};
 use crate::oracle::{Facts, Saved, Tx};
 
-/// Adds up what ever came to the shelf, and what the reservations (not the stock rows) claim of it.
+/// Adds up what ever came to the shelf, and what was ordered (not what the stock rows say) by the
+/// orders whose reservations live.
 #[derive(Debug, Default)]
 pub(crate) struct NoOversell {
     available: BTreeMap<Sku, i64>,
@@ -41,8 +42,15 @@ impl Invariant for NoOversell {
             .reservations
             .values()
             .filter(|r| matches!(r.status, ReservationStatus::Held | ReservationStatus::Committed));
-        for line in live.flat_map(|r| &r.lines) {
-            *claimed.entry(&line.sku).or_default() += i64::from(line.qty);
+        for reservation in live {
+            match facts.orders.get(&reservation.order_id) {
+                Some(order) => order.lines.iter().for_each(|line| {
+                    *claimed.entry(&line.sku).or_default() += i64::from(line.qty);
+                }),
+                None => reservation.lines.iter().for_each(|line| {
+                    *claimed.entry(&line.sku).or_default() += i64::from(line.qty);
+                }),
+            }
         }
         let over = claimed.into_iter().filter(|(sku, claimed)| {
             *claimed > self.available.get(sku).copied().unwrap_or_default()

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use amarra_core::InvariantId;
+use amarra_core::{AggregateId, InvariantId};
 use amarra_shop::contract::notifications::Channel;
-use amarra_shop::notifications::Status;
+use amarra_shop::notifications::{Notification, Status};
+use amarra_store::Aggregate;
+use amarra_store::unit::StoredState;
 
 use super::{Finding, Invariant};
 use crate::node::CHANNELS;
@@ -25,6 +27,18 @@ const TOLD: &[&str] = &[
 #[derive(Debug)]
 pub(crate) struct NotifiedOnce;
 
+/// Reads every notification as it is stored.
+fn stored(end: &Settled<'_>) -> BTreeMap<String, Notification> {
+    let Some(database) = end.cluster.databases.get("notifications") else { return BTreeMap::new() };
+    database.inspect(|i| {
+        let rows = i.aggregates(Notification::KIND);
+        let read = |(id, stored): (&AggregateId, &StoredState)| {
+            Some((id.id.to_string(), serde_json::from_slice(&stored.body).ok()?))
+        };
+        rows.filter_map(read).collect()
+    })
+}
+
 impl Invariant for NotifiedOnce {
     fn id(&self) -> InvariantId {
         InvariantId::I15
@@ -32,6 +46,7 @@ impl Invariant for NotifiedOnce {
 
     fn settled(&mut self, end: &Settled<'_>) -> Vec<Finding> {
         let mut found = Vec::new();
+        let notifications = stored(end);
         let mut taken: BTreeMap<(String, Channel), u32> = BTreeMap::new();
         for delivered in end.cluster.mailbox.delivered() {
             *taken.entry((delivered.base_key, delivered.channel)).or_default() += 1;
@@ -41,7 +56,7 @@ impl Invariant for NotifiedOnce {
                 for &channel in CHANNELS {
                     let id = format!("{order}:{state}:{}", channel.as_str());
                     let sent = taken.remove(&(id.clone(), channel)).unwrap_or(0);
-                    let notification = end.facts.notifications.get(id.as_str());
+                    let notification = notifications.get(id.as_str());
                     let ok = match notification.map(|n| n.status) {
                         Some(Status::Sent) => sent == 1,
                         Some(Status::Suppressed(_)) => sent == 0,

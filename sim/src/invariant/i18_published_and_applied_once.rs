@@ -5,15 +5,26 @@ use std::sync::Arc;
 
 use amarra_core::{AggregateId, EventId, InvariantId};
 use amarra_memory::observer::Published;
+use amarra_messaging::Outgoing;
 
 use super::{Finding, Invariant};
 use crate::oracle::{Facts, Settled, Tx};
 
+/// What Inventory answers, every time: an admission without its answer lost its effects.
+const ANSWERED: &[&str] = &["OrderCreated", "CommitReservation", "CompensateInventory"];
+
+/// A message as it was emitted.
+#[derive(Debug)]
+struct Emitted {
+    topic: Arc<str>,
+    kind: Arc<str>,
+}
+
 /// Follows every message from its outbox to every group that subscribes to its topic.
 #[derive(Debug, Default)]
 pub(crate) struct PublishedAndAppliedOnce {
-    emitted: BTreeMap<EventId, Arc<str>>,
-    published: BTreeSet<String>,
+    emitted: BTreeMap<EventId, Emitted>,
+    published: BTreeSet<EventId>,
     applied: BTreeSet<(Arc<str>, EventId)>,
     effects: BTreeSet<(Arc<str>, EventId, Arc<str>, AggregateId)>,
 }
@@ -27,7 +38,8 @@ impl Invariant for PublishedAndAppliedOnce {
         let mut found = Vec::new();
         for (_, message) in &tx.raw.messages {
             let envelope = &message.envelope;
-            if self.emitted.insert(envelope.id, message.topic.as_str().into()).is_some() {
+            let (topic, kind) = (message.topic.as_str().into(), Arc::clone(&envelope.kind));
+            if self.emitted.insert(envelope.id, Emitted { topic, kind }).is_some() {
                 found.push(Finding::at(
                     format!("{} {} was emitted twice", envelope.kind, envelope.id),
                     envelope.id,
@@ -62,6 +74,15 @@ impl Invariant for PublishedAndAppliedOnce {
                     row.event,
                 ));
             }
+            let answers = |(_, m): &(_, Outgoing)| m.envelope.causation == Some(row.event);
+            let kind = self.emitted.get(&row.event).map_or("", |e| e.kind.as_ref());
+            let owes = row.group.as_str() == "inventory" && ANSWERED.contains(&kind);
+            if owes && !tx.raw.messages.iter().any(answers) {
+                found.push(Finding::at(
+                    format!("group {} admitted {kind} without its effects", row.group),
+                    row.event,
+                ));
+            }
         }
         for (group, parked) in &tx.raw.parked {
             found.push(Finding::new(format!(
@@ -72,30 +93,28 @@ impl Invariant for PublishedAndAppliedOnce {
         found
     }
 
-    fn published(&mut self, record: &Published, event: &str) -> Vec<Finding> {
-        self.published.insert(event.to_owned());
-        let known = event.parse::<EventId>().is_ok_and(|id| self.emitted.contains_key(&id));
-        if known {
+    fn published(&mut self, record: &Published, event: Option<EventId>) -> Vec<Finding> {
+        let known = event.filter(|id| self.emitted.contains_key(id));
+        self.published.extend(known);
+        if known.is_some() {
             return Vec::new();
         }
-        vec![Finding::at(
-            format!("{} has a record {event} that no committed transaction emitted", record.topic),
-            event,
-        )]
+        let detail = format!("{} has a record {event:?} that no transaction emitted", record.topic);
+        vec![Finding { detail, event }]
     }
 
     fn settled(&mut self, end: &Settled<'_>) -> Vec<Finding> {
         let mut found = Vec::new();
-        for (id, topic) in &self.emitted {
-            if !self.published.contains(&id.to_string()) {
-                found.push(Finding::at(format!("{id} was never published to {topic}"), id));
+        for (id, Emitted { topic, .. }) in &self.emitted {
+            if !self.published.contains(id) {
+                found.push(Finding::at(format!("{id} was never published to {topic}"), *id));
                 continue;
             }
             for (group, topics) in end.subscriptions {
                 let subscribed = topics.iter().any(|t| **t == **topic);
                 let applied = self.applied.contains(&(Arc::from(group.as_str()), *id));
                 if subscribed && !applied {
-                    found.push(Finding::at(format!("group {group} never applied {id}"), id));
+                    found.push(Finding::at(format!("group {group} never applied {id}"), *id));
                 }
             }
         }

@@ -1,9 +1,9 @@
-//! I19: the events of one key are delivered in commit order.
+//! I19: the events of one key are delivered in commit order, and one subject has one key.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use amarra_core::{EventId, InvariantId};
+use amarra_core::{AggregateId, EventId, InvariantId};
 use amarra_memory::observer::Published;
 
 use super::{Finding, Invariant};
@@ -12,9 +12,11 @@ use crate::oracle::{Facts, Tx};
 type Stream = (Arc<str>, Arc<str>);
 
 /// Numbers the messages of each (topic, key) as they commit; records and admissions must come in
-/// these numbers, each for the first time right after the one before it.
+/// these numbers, each for the first time right after the one before it. Messages about one subject
+/// share a key, or their order would be nobody's.
 #[derive(Debug, Default)]
 pub(crate) struct OrderPerKey {
+    keys: BTreeMap<(Arc<str>, AggregateId), Arc<str>>,
     committed: BTreeMap<Stream, u64>,
     number: BTreeMap<EventId, (Stream, u64)>,
     published: BTreeMap<Stream, u64>,
@@ -29,8 +31,21 @@ impl Invariant for OrderPerKey {
     fn committed(&mut self, tx: &Tx<'_>, _facts: &Facts) -> Vec<Finding> {
         let mut found = Vec::new();
         for (_, message) in &tx.raw.messages {
-            let stream: Stream =
-                (message.topic.as_str().into(), message.envelope.partition_key.as_str().into());
+            let envelope = &message.envelope;
+            let (topic, key): Stream =
+                (message.topic.as_str().into(), envelope.partition_key.as_str().into());
+            let subject = (Arc::clone(&topic), envelope.subject.clone());
+            let first = self.keys.entry(subject).or_insert_with(|| Arc::clone(&key));
+            if *first != key {
+                found.push(Finding::at(
+                    format!(
+                        "{} has key {key} in {topic}, an earlier message about {} had {first}",
+                        envelope.kind, envelope.subject
+                    ),
+                    envelope.id,
+                ));
+            }
+            let stream = (topic, key);
             let count = self.committed.entry(stream.clone()).or_default();
             *count += 1;
             self.number.insert(message.envelope.id, (stream, *count));
@@ -52,9 +67,9 @@ impl Invariant for OrderPerKey {
         found
     }
 
-    fn published(&mut self, _record: &Published, event: &str) -> Vec<Finding> {
-        let known = event.parse::<EventId>().ok().and_then(|id| self.number.get(&id));
-        let Some((stream, number)) = known else { return Vec::new() };
+    fn published(&mut self, _record: &Published, event: Option<EventId>) -> Vec<Finding> {
+        let Some(event) = event else { return Vec::new() };
+        let Some((stream, number)) = self.number.get(&event) else { return Vec::new() };
         let last = self.published.entry(stream.clone()).or_default();
         // A re-publish repeats numbers; it never skips one.
         if *number > *last + 1 {

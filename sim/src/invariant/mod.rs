@@ -24,7 +24,7 @@ mod i24_same_key_same_answer;
 
 use std::fmt;
 
-use amarra_core::InvariantId;
+use amarra_core::{EventId, InvariantId};
 use amarra_memory::observer::Published;
 
 use crate::oracle::{Facts, Settled, Tx};
@@ -35,7 +35,7 @@ pub(crate) struct Finding {
     /// What was seen and what should have been.
     pub(crate) detail: String,
     /// The message at which it was seen: its causes are printed.
-    pub(crate) event: Option<String>,
+    pub(crate) event: Option<EventId>,
 }
 
 impl Finding {
@@ -45,8 +45,8 @@ impl Finding {
     }
 
     /// A finding at a message.
-    pub(crate) fn at(detail: String, event: impl fmt::Display) -> Self {
-        Self { detail, event: Some(event.to_string()) }
+    pub(crate) fn at(detail: String, event: EventId) -> Self {
+        Self { detail, event: Some(event) }
     }
 }
 
@@ -62,7 +62,7 @@ pub(crate) trait Invariant: fmt::Debug + Send {
     }
 
     /// A record became readable.
-    fn published(&mut self, record: &Published, event: &str) -> Vec<Finding> {
+    fn published(&mut self, record: &Published, event: Option<EventId>) -> Vec<Finding> {
         let _ = (record, event);
         Vec::new()
     }

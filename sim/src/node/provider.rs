@@ -36,7 +36,9 @@ impl ProviderHost {
     /// # Errors
     /// When the configuration is refused.
     pub(crate) fn new(epoch: tokio::time::Instant) -> Result<Self, String> {
-        let provider = Provider::new(Config::default()).map_err(|e| e.to_string())?;
+        // It would take the money twice: that it does not is for Payments to see to.
+        let config = Config { overcapture: true, ..Config::default() };
+        let provider = Provider::new(config).map_err(|e| e.to_string())?;
         let env = crate::env::environment(epoch, Skew::default(), 0, "provider ledger");
         Ok(Self { ledger: Arc::new(Mutex::new(provider)), env, changed: Notify::new() })
     }

@@ -18,10 +18,11 @@ pub(crate) struct Errand {
     cancel_after: Option<Duration>,
     twice: bool,
     deliver: bool,
+    regret: bool,
 }
 
 /// Products by how often they are wanted: one over the rank.
-const ZIPF: &[u64] = &[840, 420, 280, 210, 168, 140, 120, 105];
+const ZIPF: &[u64] = &[840, 420, 280, 210, 168, 140];
 
 /// How long a customer tries to get an order placed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,7 +32,7 @@ impl Errand {
     pub(crate) fn draw(entropy: &SeededEntropy, number: u32, customers: usize) -> Self {
         let below = |n: u64| entropy.below(n);
         let customer = usize::try_from(below(u64::try_from(customers).unwrap_or(1))).unwrap_or(0);
-        let lines = (0..=below(3)).map(|_| (product(below(2283)), 1 + below(3))).collect();
+        let lines = (0..=below(3)).map(|_| (product(below(2058)), 1 + below(3))).collect();
         let token = match below(100) {
             0..=79 => "tok_ok",
             80..=88 => "tok_decline",
@@ -39,8 +40,8 @@ impl Errand {
             _ => "tok_nocapture",
         };
         let cancel_after = (below(100) < 14).then(|| Duration::from_millis(below(2500)));
-        let (twice, deliver) = (below(100) < 10, below(100) < 12);
-        Self { number, customer, lines, token, cancel_after, twice, deliver }
+        let (twice, deliver, regret) = (below(100) < 10, below(100) < 12, below(3) == 0);
+        Self { number, customer, lines, token, cancel_after, twice, deliver, regret }
     }
 }
 
@@ -105,18 +106,22 @@ async fn place(state: &State, errand: &Errand, token: &str) -> Option<(String, u
     Some((order, placed.get("version")?.as_u64()?))
 }
 
-/// A query that brings the version of the answer must show at least that version.
+/// A query that brings the version of an answer must show at least that version; that the view is
+/// still behind is an answer, that there is nothing is none.
 async fn read_own_write(state: &State, token: &str, order: &str, version: u64) {
     let path = format!("/v1/orders/{order}?min_version={version}");
     let (status, view) = state.front.once(&Ask::get(path, token)).await;
     let seen = view.get("version").and_then(Value::as_u64).unwrap_or(0);
-    if status == 200 && seen < version {
-        let what = format!("order {order} was shown at version {seen}, placed at {version}");
+    if (status == 200 && seen < version) || status == 404 {
+        let what = format!(
+            "order {order} was shown at version {seen} ({status}) to the customer who had been \
+             answered {version}"
+        );
         state.complain("I17", what);
     }
 }
 
-/// Another customer must not see the order.
+/// Another customer must neither see the order nor change it.
 async fn foreign_look(state: &State, errand: &Errand, order: &str) {
     if !errand.number.is_multiple_of(10) {
         return;
@@ -127,6 +132,13 @@ async fn foreign_look(state: &State, errand: &Errand, order: &str) {
     if status == 200 {
         state.complain("I20", format!("order {order} was shown to another customer"));
     }
+    let path = format!("/v1/orders/{order}/cancel");
+    let body = json!({"reason": "it is not mine"});
+    let ask = Ask::send("POST", path, token, body).keyed(format!("foreign-{}", errand.number));
+    let (status, _) = state.front.once(&ask).await;
+    if matches!(status, 200..300) {
+        state.complain("I20", format!("order {order} was cancelled by another customer"));
+    }
 }
 
 async fn cancel(state: &State, errand: &Errand, token: &str, order: &str) {
@@ -136,7 +148,12 @@ async fn cancel(state: &State, errand: &Errand, token: &str, order: &str) {
     // A conflict is an answer here: the order went too far.
     let give_up = state.env.monotonic().plus(Duration::from_secs(20));
     while state.env.monotonic() < give_up {
-        let (status, _) = state.front.once(&ask).await;
+        let (status, accepted) = state.front.once(&ask).await;
+        if matches!(status, 200..300)
+            && let Some(version) = accepted.get("version").and_then(Value::as_u64)
+        {
+            return read_own_write(state, token, order, version).await;
+        }
         if !matches!(status, 0 | 401 | 429 | 500..) {
             return;
         }
@@ -161,6 +178,10 @@ async fn deliver(state: &State, errand: &Errand, token: &str, order: &str) {
     let ship = Ask::send("POST", path, staff, body).keyed(format!("ship-{}", errand.number));
     let (status, _) = state.front.until_answered(&ship, Duration::from_secs(20)).await;
     if status == 200 {
+        if errand.regret {
+            // Too late: what is on its way is not taken back.
+            cancel(state, errand, token, order).await;
+        }
         let path = format!("/v1/orders/{order}/deliver");
         let ask = Ask::send("POST", path, staff, json!({}));
         let ask = ask.keyed(format!("deliver-{}", errand.number));

@@ -20,7 +20,7 @@ pub(crate) use self::http::Shopfront;
 pub(crate) const ARRIVAL_MEAN_MS: u64 = 150;
 
 /// Customers of a run.
-const CUSTOMERS: usize = 8;
+const CUSTOMERS: usize = 5;
 
 /// Something a customer saw that should not have been, with the invariant it breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]

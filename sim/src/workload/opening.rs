@@ -15,10 +15,8 @@ const PRODUCTS: &[(&str, i64, i64)] = &[
     ("TEA-2", 450, 40),
     ("CUP-3", 1250, 60),
     ("POT-4", 3999, 60),
-    ("MUG-5", 899, 80),
-    ("BAG-6", 2500, 80),
-    ("CAP-7", 1500, 100),
-    ("PEN-8", 199, 100),
+    ("MUG-5", 899, 90),
+    ("BAG-6", 2500, 120),
 ];
 
 /// Simulated time within which each step of the opening has to work.
