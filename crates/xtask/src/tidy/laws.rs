@@ -63,10 +63,11 @@ fn declared(source: &Source) -> Vec<String> {
         .collect()
 }
 
+/// `ABC-1`, or `ABC-DEF-1` for a port within a port.
 fn is_law(word: &str) -> bool {
-    word.split_once('-').is_some_and(|(prefix, number)| {
-        prefix.len() == 3
-            && prefix.bytes().all(|b| b.is_ascii_uppercase())
+    let is_prefix = |part: &str| part.len() == 3 && part.bytes().all(|b| b.is_ascii_uppercase());
+    word.rsplit_once('-').is_some_and(|(prefix, number)| {
+        prefix.split('-').all(is_prefix)
             && !number.is_empty()
             && number.bytes().all(|b| b.is_ascii_digit())
     })
