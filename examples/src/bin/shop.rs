@@ -58,9 +58,7 @@ fn open(process: &Process) -> Fallible<Shop> {
     let (catalog, inventory) = (catalog::Config::new(keys("B")), inventory::Config::default());
     let (orders, mail) = (orders::Config::default(), notifications::Config::default());
     serve!(process, Payments, "payments", |ports| Payments::new(ports, bank, payments));
-    serve!(process, Notifications, "notifications", |ports| {
-        Notifications::new(ports, post.clone(), mail)
-    });
+    serve!(process, Notifications, "mail", |ports| Notifications::new(ports, post.clone(), mail));
     Ok(Shop {
         users: serve!(process, Users, "users", |ports| Users::new(ports, users, None)),
         catalog: serve!(process, Catalog, "catalog", |ports| Catalog::new(ports, catalog)),
