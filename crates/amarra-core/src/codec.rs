@@ -101,7 +101,11 @@ impl Codec {
             return Err(CodecError::WrongKind { expected: M::KIND, got: kind.to_owned() });
         }
         if version > M::SCHEMA_VERSION {
-            return Err(CodecError::Newer { kind: M::KIND, known: M::SCHEMA_VERSION, got: version });
+            return Err(CodecError::Newer {
+                kind: M::KIND,
+                known: M::SCHEMA_VERSION,
+                got: version,
+            });
         }
         let malformed = |source| CodecError::Malformed { kind: M::KIND, version, source };
         if version == M::SCHEMA_VERSION {

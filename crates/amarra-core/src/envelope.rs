@@ -241,7 +241,8 @@ mod tests {
         assert_eq!(root.trace_id(), child.trace_id());
         assert_ne!(root, child);
         assert_eq!(child.to_string().parse::<TraceParent>().unwrap(), child);
-        for bad in ["00-0-0-01", "01-".repeat(4).as_str(), &format!("00-{:032x}-{:016x}-01", 0, 1)] {
+        for bad in ["00-0-0-01", "01-".repeat(4).as_str(), &format!("00-{:032x}-{:016x}-01", 0, 1)]
+        {
             assert!(bad.parse::<TraceParent>().is_err());
         }
     }

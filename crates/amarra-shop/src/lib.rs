@@ -4,14 +4,14 @@ pub mod auth;
 pub mod catalog;
 pub mod contract;
 pub mod gateway;
-pub mod notifications;
-pub mod orders;
 pub mod inventory;
 pub mod keyed;
+pub mod notifications;
+pub mod orders;
 pub mod payments;
+pub mod ports;
 pub mod problem;
 pub mod provider;
-pub mod ports;
 pub mod users;
 
 pub use ports::{ConfigError, ServicePorts};

@@ -17,6 +17,6 @@ mod single;
 
 mod catalog;
 mod gateway;
-mod users;
 mod payments;
 mod provider;
+mod users;
