@@ -114,7 +114,8 @@ struct BatchArgs {
     #[arg(long, default_value = "shop")]
     scenario: String,
     /// How many orders a seed places, at most 100,000.
-    #[arg(long, default_value_t = ORDERS, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = ORDERS,
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
     orders: u32,
     /// How many seeds run at once; the number of cores when left out.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=256))]

@@ -28,7 +28,11 @@ macro_rules! faults {
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(tag = "kind", deny_unknown_fields)]
         pub(crate) enum Fault {
-            $($(#[doc = $what])+ #[serde(rename = $label)] $name { $($(#[$fmeta])* $field: $ty),* },)+
+            $(
+                $(#[doc = $what])+
+                #[serde(rename = $label)]
+                $name { $($(#[$fmeta])* $field: $ty),* },
+            )+
         }
 
         impl Fault {
@@ -58,7 +62,9 @@ faults! {
     /// A group gets records again that it has already been given.
     DuplicateDelivery "duplicate-delivery" { group: String, at_ms: u64, skip: u32, count: u32 }
     /// Records are stored, but their publisher is not told.
-    LostAcknowledgement "lost-acknowledgement" { database: String, at_ms: u64, skip: u32, count: u32 }
+    LostAcknowledgement "lost-acknowledgement" {
+        database: String, at_ms: u64, skip: u32, count: u32,
+    }
     /// Records are not stored, or only the first of a batch.
     FailedPublish "failed-publish" { database: String, at_ms: u64, skip: u32, count: u32 }
     /// A group hands its partitions out anew.
@@ -66,9 +72,13 @@ faults! {
     /// A group's offset commits do not arrive.
     LostOffsetCommit "lost-offset-commit" { group: String, at_ms: u64, skip: u32, count: u32 }
     /// A database loses the connection while it commits: applied or not, the caller cannot know.
-    CommitUnknown "commit-unknown" { database: String, at_ms: u64, skip: u32, count: u32, applied: bool }
+    CommitUnknown "commit-unknown" {
+        database: String, at_ms: u64, skip: u32, count: u32, applied: bool,
+    }
     /// A database refuses transactions to keep them serializable.
-    SerializationFailure "serialization-failure" { database: String, at_ms: u64, skip: u32, count: u32 }
+    SerializationFailure "serialization-failure" {
+        database: String, at_ms: u64, skip: u32, count: u32,
+    }
     /// A database loses the connection before the commit.
     ConnectionLoss "connection-loss" { database: String, at_ms: u64, skip: u32, count: u32 }
     /// A database loses power: commits that were not synced are gone, and it starts again later.
@@ -90,8 +100,8 @@ faults! {
 }
 
 impl Plan {
-    /// Draws the plan of (`seed`, `scenario`): the seed first chooses which kinds take part, so that
-    /// some runs see few kinds and those often.
+    /// Draws the plan of (`seed`, `scenario`): the seed first chooses which kinds take part, so
+    /// that some runs see few kinds and those often.
     pub(crate) fn generate(seed: u64, scenario: &Scenario, orders: u32) -> Self {
         let draw = Draw { entropy: SeededEntropy::new(seed, "plan"), span_ms: span_ms(orders) };
         let mut faults = Vec::new();

@@ -65,7 +65,8 @@ impl Totals {
                 "{}",
                 json!({
                     "kind": "summary", "seeds": self.seeds, "violations": self.violations,
-                    "orders": self.orders, "faults": self.faults, "seeds_with_fault": self.seeds_with,
+                    "orders": self.orders, "faults": self.faults,
+                    "seeds_with_fault": self.seeds_with,
                     "events": self.events, "simulated_s": self.simulated_s,
                     "seeds_per_s": self.seeds_per_s, "jobs": self.jobs,
                     "heal_s": {"p50": p50, "p99": p99},

@@ -5,7 +5,7 @@ use amarra_core::InvariantId;
 use super::{Finding, Invariant};
 use crate::oracle::{Facts, Saved, Settled, Tx};
 
-/// Counts captures where they happen, at the provider: at every commit of a payment, and at the end.
+/// Counts captures where they happen, at the provider: at each commit of a payment, and at the end.
 #[derive(Debug)]
 pub(crate) struct OneCapture;
 
