@@ -1,5 +1,5 @@
-//! amarra-messaging: an order and its event are committed together; the event is stored twice by the
-//! broker and applied once.
+//! amarra-messaging: an order and its event are committed together; the broker stores the event
+//! twice, and it is applied once.
 #![allow(clippy::print_stdout, reason = "it prints what happens")]
 
 use std::sync::Arc;
