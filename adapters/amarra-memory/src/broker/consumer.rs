@@ -136,7 +136,7 @@ impl MemoryConsumer {
     /// Learns of a generation that began.
     fn take_assignment(&mut self, state: &State) -> Option<Polled> {
         let group = state.groups.get(&self.group)?;
-        if group.is_preparing() || self.generation == group.generation() {
+        if self.generation == group.generation() {
             return None;
         }
         let member = group.member(self.member?)?;

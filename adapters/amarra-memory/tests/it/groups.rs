@@ -146,6 +146,35 @@ fn a_member_that_does_not_poll_is_expelled_and_learns_of_it() {
 }
 
 #[test]
+fn a_member_that_polls_in_time_stays_and_one_that_is_late_may_not_commit() {
+    run(|world| async move {
+        let mut one = world.consumer("one", &["t"]);
+        let mut two = world.consumer("two", &["t"]);
+        poll(&mut one).await;
+        two.poll(9, Duration::ZERO).await.unwrap();
+        for _ in 0..3 {
+            poll(&mut one).await;
+            poll(&mut two).await;
+        }
+        let generation = world.broker.inspect(|i| i.generation(&group()));
+        for _ in 0..5 {
+            world.env.sleep(secs(6)).await;
+            one.poll(9, Duration::ZERO).await.unwrap();
+            two.poll(9, Duration::ZERO).await.unwrap();
+        }
+        assert_eq!(world.broker.inspect(|i| i.generation(&group())), generation);
+        drop(two);
+        for _ in 0..3 {
+            poll(&mut one).await;
+        }
+        let offsets = [(partition("t", 0), Offset(1))];
+        assert_eq!(one.commit(&offsets).await, Ok(()));
+        world.env.sleep(secs(11)).await;
+        assert_eq!(one.commit(&offsets).await, Err(ConsumerError::Fenced), "after its session");
+    });
+}
+
+#[test]
 fn a_rebalance_waits_for_the_slow_no_longer_than_its_timeout() {
     let config = BrokerConfig { rebalance_timeout: secs(3), ..BrokerConfig::default() };
     let world = World::with(DatabaseConfig::default(), config);
