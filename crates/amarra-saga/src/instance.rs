@@ -1,6 +1,5 @@
 //! One saga in a unit of work: its log, its commands and its timer change together.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use amarra_core::{Cause, Envelope};
@@ -158,24 +157,23 @@ impl Instance {
     ) -> Result<Progress, SagaError> {
         let action = inputs.last().map_or("nothing", input_name);
         let mut turn = Turn::default();
-        let mut pending: VecDeque<Input> = inputs.into();
+        // A stack: what a step answers at once belongs to the input that asked it, and is given before
+        // the next one.
+        let mut pending: Vec<Input> = inputs.into_iter().rev().collect();
         let mut first = None;
-        while let Some(input) = pending.pop_front() {
+        while let Some(input) = pending.pop() {
             self.check(&input)?;
             let illegal = |source| SagaError::Illegal { id: self.id.clone(), source };
             let Decision { outcome, events } =
                 engine::handle(self.saga.definition(), &mut self.state, input, session.now())
                     .map_err(illegal)?;
             first.get_or_insert(outcome);
-            let mut asked = Vec::new();
             for event in events {
-                asked.extend(self.dispatch(&event, &mut turn)?);
+                pending.extend(self.dispatch(&event, &mut turn)?);
                 turn.transitions.extend(Transition::of(self.saga.definition(), &event));
                 self.log.events.push(event);
                 turn.appended = true;
             }
-            // Before any other input: what a step answers at once belongs to this one.
-            asked.into_iter().rev().for_each(|input| pending.push_front(input));
         }
         if turn.appended {
             self.log.compact(self.shell.log_events_max);

@@ -16,12 +16,13 @@ use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::support::{Fault, Order, Service, order_saga, run, trip_saga};
+use crate::support::{Fault, Order, Service, fork_saga, order_saga, run, trip_saga};
 
 const KIND: &str = "saga";
 
 fn service() -> Service {
     let sagas = Sagas::new("/orders").with(order_saga()).unwrap().with(trip_saga()).unwrap();
+    let sagas = sagas.with(fork_saga()).unwrap();
     Service::new(sagas)
 }
 
@@ -40,9 +41,11 @@ fn id() -> AggregateId {
 
 /// Claims and acts until nothing is due.
 fn drive(service: &Service, worker: &SagaWorker) {
-    while let Some(claim) = service.store.claim(KIND) {
+    for _ in 0..100 {
+        let Some(claim) = service.store.claim(KIND) else { return };
         run(worker.on_due(&claim)).unwrap();
     }
+    panic!("a hot loop");
 }
 
 type Reaction = dyn Fn(&LocalCall) -> Result<Value, LocalError> + Send + Sync;
@@ -231,6 +234,19 @@ fn a_local_call_is_tried_again_under_the_same_request() {
     let (first, again) = ("o-1:hotel:compensation#1", "o-1:hotel:compensation#2");
     assert_eq!(hotel.calls()[1..], [first, again]);
     assert_eq!(cancelled.lock().unwrap().len(), 1, "one request, one effect");
+}
+
+#[test]
+fn a_call_that_was_asked_for_and_not_begun_when_a_sibling_is_refused_is_taken_back() {
+    let service = service();
+    let refused = Local::new(|_| Err(LocalError::new(Class::Rejected, "no")));
+    let (a, c) = (ok(), ok());
+    start(&service, "fork");
+    let worker = worker(&service).local("fork", "a", a.clone()).local("fork", "b", refused);
+    drive(&service, &worker.local("fork", "c", c.clone()));
+    assert_eq!(service.status("o-1"), Status::Compensated);
+    assert_eq!(a.calls(), ["o-1:a:action#1", "o-1:a:compensation#1"]);
+    assert_eq!(c.calls(), Vec::<String>::new());
 }
 
 #[derive(Debug)]

@@ -150,6 +150,16 @@ impl Compensate for Claimed {
     }
 }
 
+/// `a` and `b` side by side, and `c` after `a`.
+pub fn fork_saga() -> Saga {
+    let mut b = Saga::builder::<Order>("fork", 1);
+    let first = b.compensatable("a", (), Claimed);
+    b.compensatable("b", (), Claimed);
+    let second = b.compensatable("c", (), Claimed);
+    b.order(&first, &second);
+    b.build().unwrap()
+}
+
 /// Two local calls one after the other, `hotel` and `flight`.
 pub fn trip_saga() -> Saga {
     let mut b = Saga::builder::<Order>("trip", 1);
