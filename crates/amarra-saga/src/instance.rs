@@ -157,8 +157,8 @@ impl Instance {
     ) -> Result<Progress, SagaError> {
         let action = inputs.last().map_or("nothing", input_name);
         let mut turn = Turn::default();
-        // A stack: what a step answers at once belongs to the input that asked it, and is given before
-        // the next one.
+        // A stack: what a step answers at once belongs to the input that asked it, and is given
+        // before the next one.
         let mut pending: Vec<Input> = inputs.into_iter().rev().collect();
         let mut first = None;
         while let Some(input) = pending.pop() {

@@ -28,6 +28,7 @@ fn check(ops: &[(Op, Barrier)]) {
 
 use Op::{Action, Compensation};
 
+/// BAR-1
 #[test]
 fn each_operation_passes_once() {
     check(&[
@@ -39,6 +40,7 @@ fn each_operation_passes_once() {
     ]);
 }
 
+/// BAR-2
 #[test]
 fn a_compensation_that_comes_first_is_null_and_stops_its_action() {
     check(&[
@@ -73,6 +75,7 @@ fn steps_and_sagas_do_not_see_each_other() {
     }
 }
 
+/// BAR-3
 #[test]
 fn a_rolled_back_unit_did_not_pass() {
     let service = service();
@@ -85,6 +88,7 @@ fn a_rolled_back_unit_did_not_pass() {
     assert_eq!(pass(&service, Compensation), Barrier::NullCompensation);
 }
 
+/// BAR-1
 #[test]
 fn of_an_action_and_a_compensation_at_once_one_conflicts() {
     let service = service();
