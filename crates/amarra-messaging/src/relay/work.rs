@@ -113,9 +113,8 @@ impl Work {
         key
     }
 
-    /// Returns the rows that are stored.
+    /// Returns the rows that are stored, once nothing is left to publish.
     pub(super) fn into_stored(mut self) -> Vec<ParkedRow> {
-        self.rows.truncate(self.acked);
         self.stored.append(&mut self.rows);
         self.stored
     }

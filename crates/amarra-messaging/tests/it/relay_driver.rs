@@ -8,7 +8,9 @@ use std::time::Duration;
 use amarra_core::{Environment, Monotonic, PartitionKey};
 use amarra_messaging::message::{Epoch, Owner, Seq, Shard};
 use amarra_messaging::outbox::{Chunk, Cursor, Lease, LogError, ParkedRow, Resumed, Row, Snapshot};
-use amarra_messaging::relay::{Relay, RelayConfig, RelayStats};
+use amarra_messaging::relay::{
+    Relay, RelayConfig, RelayEvent, RelayObserver, RelayStats, StopReason,
+};
 use amarra_messaging::transport::{Publish, PublishError};
 use amarra_messaging::{OutboxLog, Session, Shutdown, Topic, Transport};
 use async_trait::async_trait;
@@ -38,6 +40,10 @@ struct State {
     broker: BTreeMap<Shard, u64>,
     stored: Vec<(Shard, u64)>,
     hang_publishes: usize,
+    /// How many records of the next publish are stored before the connection breaks.
+    breaks_after: Option<usize>,
+    lease_takes: Duration,
+    give_backs: usize,
     silent: bool,
 }
 
@@ -92,6 +98,8 @@ impl OutboxLog for Fake {
         ttl: Duration,
     ) -> Result<Vec<Lease>, LogError> {
         let now = self.env.monotonic();
+        let takes = self.state.lock().unwrap().lease_takes;
+        self.env.sleep(takes).await;
         let mut state = self.up()?;
         state.lease_calls += 1;
         let mut leases = Vec::new();
@@ -111,6 +119,7 @@ impl OutboxLog for Fake {
 
     async fn give_back(&self, leases: &[Lease]) -> Result<(), LogError> {
         let mut state = self.up()?;
+        state.give_backs += 1;
         for lease in leases {
             if let Some((_, epoch, ends)) = state.leases.get_mut(&lease.shard)
                 && *epoch == lease.epoch.0
@@ -215,12 +224,16 @@ impl Session for FakeSession {
         if state.broker.get(&shard).is_some_and(|newest| *newest > epoch.0) {
             return Err(PublishError::Fenced { shard, epoch });
         }
-        for publish in records {
+        let breaks_after = state.breaks_after.take();
+        for publish in &records[..breaks_after.unwrap_or(records.len())] {
             let (_, id) = &publish.record.headers[1];
             let id: uuid::Uuid = std::str::from_utf8(id).unwrap().parse().unwrap();
             state.stored.push((shard, u64::try_from(id.as_u128()).unwrap()));
         }
-        Ok(())
+        match breaks_after {
+            Some(acked) => Err(PublishError::Unavailable { acked, why: "broken".to_owned() }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -318,6 +331,87 @@ fn a_relay_that_cannot_renew_stops_before_its_lease_ends_and_comes_back() {
         fake.env.sleep(Duration::from_secs(4)).await;
         assert_eq!(fake.stored(), [(1, 1)]);
     });
+}
+
+#[test]
+fn publishing_goes_on_at_the_record_that_is_not_acknowledged() {
+    let time = Arc::new(VirtualTime::default());
+    let fake = Fake::new(&time);
+    fake.state.lock().unwrap().breaks_after = Some(2);
+    (0..3).for_each(|_| fake.commit(0));
+    scripted(&time, &fake, fake.env.sleep(Duration::from_secs(1)));
+    assert_eq!(fake.stored(), [(0, 1), (0, 2), (0, 3)]);
+}
+
+#[test]
+fn a_lease_call_that_fails_is_repeated_soon() {
+    let time = Arc::new(VirtualTime::default());
+    let fake = Fake::new(&time);
+    fake.state.lock().unwrap().down_until = Monotonic::from_nanos(50_000_000);
+    scripted(&time, &fake, async {
+        fake.commit(0);
+        fake.env.sleep(Duration::from_millis(200)).await;
+        assert_eq!(fake.stored(), [(0, 1)]);
+    });
+}
+
+/// Notes when which shard stopped, and why.
+#[derive(Debug)]
+struct Stops(Environment, Mutex<Vec<(StopReason, u64)>>);
+
+impl RelayObserver for Stops {
+    fn observe(&self, event: &RelayEvent<'_>) {
+        if let RelayEvent::Stopped(_, reason) = event {
+            let ms = self.0.monotonic().as_nanos() / 1_000_000;
+            self.1.lock().unwrap().push(((*reason).clone(), ms));
+        }
+    }
+}
+
+/// Runs a relay beside a script and returns its stops.
+fn stops(
+    time: &Arc<VirtualTime>,
+    fake: &Arc<Fake>,
+    script: impl Future<Output = ()>,
+) -> Vec<(StopReason, u64)> {
+    let stops = Arc::new(Stops(fake.env.clone(), Mutex::default()));
+    let (relay, _) = relay(fake, "relay-1");
+    let (handle, shutdown) = Shutdown::new();
+    let relay = relay.observed_by(Arc::clone(&stops) as Arc<_>);
+    time.run(join(relay.run(shutdown), async {
+        script.await;
+        handle.request();
+    }));
+    stops.1.lock().unwrap().clone()
+}
+
+#[test]
+fn work_stops_at_two_thirds_of_a_lease_counted_from_the_request() {
+    let time = Arc::new(VirtualTime::default());
+    let fake = Fake::new(&time);
+    fake.state.lock().unwrap().lease_takes = Duration::from_millis(400);
+    let stops = stops(&time, &fake, async {
+        fake.env.sleep(Duration::from_millis(500)).await;
+        fake.state.lock().unwrap().down_until = Monotonic::from_nanos(9_000_000_000);
+        fake.env.sleep(Duration::from_secs(4)).await;
+    });
+    assert_eq!(stops, [(StopReason::LeaseEnds, 2_000), (StopReason::LeaseEnds, 2_000)]);
+}
+
+#[test]
+fn a_lease_that_was_taken_over_is_dropped_and_not_given_back() {
+    let time = Arc::new(VirtualTime::default());
+    let fake = Fake::new(&time);
+    let stops = stops(&time, &fake, async {
+        fake.env.sleep(Duration::from_millis(100)).await;
+        let thief = (Owner::from("relay-2"), 9, Monotonic::from_nanos(u64::MAX));
+        fake.state.lock().unwrap().leases.insert(Shard(0), thief);
+        fake.commit(0);
+        fake.env.sleep(Duration::from_millis(100)).await;
+        assert_eq!(fake.state.lock().unwrap().give_backs, 0);
+        assert_eq!(fake.stored(), [], "a fenced relay publishes nothing");
+    });
+    assert_eq!(stops, [(StopReason::Fenced, 100), (StopReason::Drained, 200)]);
 }
 
 #[test]

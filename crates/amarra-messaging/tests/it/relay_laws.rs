@@ -154,6 +154,34 @@ fn rly_7_an_idle_engine_saves_once_and_polls_ever_more_rarely() {
         assert_eq!(engine.step(now, Event::Read(Ok(nothing))), None, "nothing to save");
     }
     assert_eq!(waits, [250, 500, 1_000, 1_000]);
+    engine.step(now, Event::Changed);
+    engine.step(now, Event::Read(Ok(later(2, &["a"]))));
+    engine.step(now, Event::Checkpointed(Ok(())));
+    engine.step(now, Event::Published(Ok(())));
+    engine.step(now, Event::Checkpointed(Ok(())));
+    let wait = engine.wake_at().unwrap().since(now);
+    assert_eq!(wait, RelayConfig::default().poll_min, "often again once rows came");
+}
+
+#[test]
+fn waits_grow_with_failures_in_a_row_and_start_over_after_a_success() {
+    let (mut engine, _) = start(Resumed::default());
+    let mut now = Monotonic::default();
+    let fail = |engine: &mut Engine, now: &mut Monotonic| {
+        assert_eq!(engine.step(*now, Event::Read(Err(down()))), None);
+        let at = engine.wake_at().unwrap();
+        let wait = at.since(*now);
+        *now = at;
+        engine.step(at, Event::Tick);
+        wait
+    };
+    let first = fail(&mut engine, &mut now);
+    let third = [0, 0].map(|_| fail(&mut engine, &mut now))[1];
+    assert!(third >= 2 * first, "{first:?} {third:?}");
+    engine.step(now, Event::Changed);
+    engine.step(now, Event::Read(Ok(Chunk { cur: cur(), rows: Vec::new(), last: true })));
+    let again = fail(&mut engine, &mut now);
+    assert!(again <= Duration::from_millis(20), "{again:?}");
 }
 
 #[test]

@@ -141,6 +141,17 @@ fn rtm_3_the_work_of_a_revoked_partition_is_dropped_and_its_late_result_ignored(
 }
 
 #[test]
+fn a_new_assignment_replaces_an_old_one_that_was_never_revoked() {
+    let mut engine = assigned(1);
+    let (old, ..) = only_call(&engine.step(T0, records(0, 4..6)));
+    engine.step(T0, Event::Assigned(vec![place(0)]));
+    assert_eq!(engine.rows(), 0);
+    let (_, offsets, _) = only_call(&engine.step(T0, records(0, 2..4)));
+    assert_eq!(offsets, [2, 3], "from the committed offset on");
+    assert_eq!(engine.step(T0, done(old, Ok(()))), []);
+}
+
+#[test]
 fn infrastructure_is_never_taken_for_poison() {
     for class in [Class::Transient, Class::Unknown, Class::Conflict] {
         let mut engine = assigned(1);
@@ -217,22 +228,37 @@ fn a_park_that_fails_is_repeated_for_ever() {
     let mut engine = assigned(1);
     let (mut token, ..) = only_call(&engine.step(T0, records(0, 0..1)));
     let mut now = T0;
-    for class in [Class::Rejected, Class::Rejected, Class::Transient, Class::Fatal, Class::Rejected]
-    {
-        let mut actions = engine.step(now, done(token, Err(error(class, None))));
-        if calls(&actions).is_empty() {
-            now = wake(&engine);
-            actions = engine.step(now, Event::Tick);
-        }
-        let (again, offsets, _) = only_call(&actions);
+    let poison = error(Class::Rejected, None);
+    engine.step(now, done(token, Err(poison.clone())));
+    now = wake(&engine);
+    token = only_call(&engine.step(now, Event::Tick)).0;
+    (token, ..) = only_call(&engine.step(now, done(token, Err(poison))));
+    for class in [Class::Transient, Class::Rejected, Class::Fatal, Class::Unknown] {
+        let failed = ProcessError { class, culprit: None, why: "no room".to_owned() };
+        assert_eq!(engine.step(now, done(token, Err(failed))), [], "after a pause");
+        now = wake(&engine);
+        let (again, offsets, reason) = only_call(&engine.step(now, Event::Tick));
         assert_eq!(offsets, [0], "neither skipped nor lost");
+        assert_eq!(reason.as_deref(), Some("rejected"), "the reason is the message's own error");
         token = again;
     }
-    let (_, _, reason) = {
-        engine.step(now, done(token, Err(error(Class::Unknown, None))));
-        only_call(&engine.step(wake(&engine), Event::Tick))
-    };
-    assert_eq!(reason.as_deref(), Some("rejected"), "the reason is the message's own error");
+}
+
+#[test]
+fn waits_start_over_after_a_success() {
+    let mut engine = assigned(1);
+    let (mut token, ..) = only_call(&engine.step(T0, records(0, 0..1)));
+    let mut now = T0;
+    for _ in 0..3 {
+        engine.step(now, done(token, Err(error(Class::Transient, None))));
+        now = wake(&engine);
+        token = only_call(&engine.step(now, Event::Tick)).0;
+    }
+    engine.step(now, done(token, Ok(())));
+    engine.step(now, Event::Committed { result: Ok(()), draw: 0 });
+    let (token, ..) = only_call(&engine.step(now, records(0, 1..2)));
+    engine.step(now, done(token, Err(error(Class::Transient, None))));
+    assert_eq!(wake(&engine).since(now), config().backoff.wait(1, 0));
 }
 
 #[test]
