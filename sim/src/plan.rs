@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use amarra_core::{Entropy, SeededEntropy};
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{DATABASES, GROUPS, LINKS, NODES, Scenario};
+use crate::scenario::{DATABASES, GROUPS, LINKS, NODES, POISONED, Scenario};
 
 /// Everything that decides a run besides the seed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +95,8 @@ faults! {
     ProviderReorder "provider-reorder" { at_ms: u64, for_ms: u64 }
     /// The payment provider refuses every request.
     ProviderOutage "provider-outage" { at_ms: u64, for_ms: u64 }
+    /// Somebody else publishes a record that no consumer understands.
+    Poison "poison" { topic: String, at_ms: u64 }
     /// A node's wall clock is off.
     ClockSkew "clock-skew" { node: String, at_ms: u64, offset_ms: i64 }
 }
@@ -151,6 +153,7 @@ impl Plan {
             | Fault::PowerFailure { database, .. } => {
                 (vec![database], DATABASES.iter().copied().collect())
             }
+            Fault::Poison { topic, .. } => (vec![topic], POISONED.iter().copied().collect()),
             _ => return Ok(()),
         };
         match names.into_iter().find(|name| !known.contains(name.as_str())) {
@@ -295,6 +298,7 @@ impl Draw {
             }
             "provider-reorder" => Fault::ProviderReorder { at_ms, for_ms: self.lasting(500, 4000) },
             "provider-outage" => Fault::ProviderOutage { at_ms, for_ms: self.lasting(200, 3000) },
+            "poison" => Fault::Poison { topic: self.pick(POISONED), at_ms },
             _ => {
                 let size = i64::try_from(self.between(20, 300_000)).unwrap_or(20);
                 let offset_ms = if self.entropy.below(2) == 0 { size } else { -size };

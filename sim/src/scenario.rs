@@ -1,5 +1,7 @@
 //! The scenarios: which kinds of fault take part, and how densely.
 
+use amarra_shop::contract::topics;
+
 use crate::plan::Fault;
 
 /// Nodes that run code of ours and can be crashed, paused, cut off and skewed.
@@ -51,6 +53,17 @@ pub(crate) const DATABASES: &[&str] =
 /// Consumer groups.
 pub(crate) const GROUPS: &[&str] =
     &["orders", "orders-view", "inventory", "payments", "notifications", "catalog-view"];
+
+/// Topics that a foreign producer may spoil.
+pub(crate) const POISONED: &[&str] = &[
+    topics::ORDERS,
+    topics::INVENTORY,
+    topics::INVENTORY_COMMANDS,
+    topics::PAYMENTS,
+    topics::PAYMENTS_COMMANDS,
+    topics::STOCK,
+    topics::CATALOG,
+];
 
 /// A mix of faults under a name.
 #[derive(Debug)]
@@ -119,6 +132,7 @@ pub(crate) const ALL: &[Scenario] = &[
             "failed-publish",
             "rebalance",
             "lost-offset-commit",
+            "poison",
         ],
         kind_percent: 80,
         per_kind_max: 5,

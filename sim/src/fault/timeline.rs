@@ -4,7 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use amarra_messaging::Group;
+use amarra_memory::{ClientId, MemoryBroker};
+use amarra_messaging::message::{Epoch, Owner, Record, Shard};
+use amarra_messaging::outbox::Lease;
+use amarra_messaging::transport::Publish;
+use amarra_messaging::{Group, Topic, Transport};
 use madsim::net::NetSim;
 use madsim::runtime::Handle;
 
@@ -12,6 +16,11 @@ use crate::fault::Injector;
 use crate::fault::provider::Silence;
 use crate::plan::{Fault, Plan};
 use crate::world::Cluster;
+
+/// Who publishes what no consumer understands.
+pub(crate) const FOREIGN: &str = "foreign";
+/// What the keys of such records start with.
+pub(crate) const POISON_KEY: &str = "poison-";
 
 /// A change at a point of time; begins and ends are separate so that faults may overlap.
 #[derive(Debug, Clone)]
@@ -67,6 +76,26 @@ pub(crate) fn heal(cluster: &Cluster) {
     cluster.broker.restart();
 }
 
+/// Publishes a record that is no CloudEvent, under a key of its own, until the broker takes it.
+async fn poison(broker: MemoryBroker, topic: String, number: u64) {
+    let transport = broker.transport(ClientId::new(FOREIGN, number), FOREIGN);
+    let lease = Lease { shard: Shard(0), epoch: Epoch(number), owner: Owner::new(FOREIGN) };
+    let record = Record {
+        key: format!("{POISON_KEY}{number}").into(),
+        headers: Vec::new(),
+        value: "not a CloudEvent".into(),
+    };
+    let publish = [Publish { topic: Topic::from(topic.as_str()), record }];
+    for _ in 0..100 {
+        if let Ok(mut session) = transport.open(&lease).await
+            && session.publish(&publish).await.is_ok()
+        {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 fn steps_of(fault: &Fault) -> Vec<Step> {
     let (at_ms, for_ms) = match fault {
         Fault::Crash { at_ms, for_ms, .. }
@@ -82,6 +111,7 @@ fn steps_of(fault: &Fault) -> Vec<Step> {
         | Fault::ProviderOutage { at_ms, for_ms } => (*at_ms, Some(*for_ms)),
         Fault::Rebalance { at_ms, .. }
         | Fault::ProviderTimeout { at_ms, .. }
+        | Fault::Poison { at_ms, .. }
         | Fault::ClockSkew { at_ms, .. } => (*at_ms, None),
         _ => return Vec::new(),
     };
@@ -97,6 +127,7 @@ struct Stage<'a> {
     paused: BTreeSet<String>,
     clogged: BTreeMap<(String, String), u32>,
     dark: BTreeSet<String>,
+    poisons: u64,
 }
 
 impl<'a> Stage<'a> {
@@ -107,6 +138,7 @@ impl<'a> Stage<'a> {
             paused: BTreeSet::new(),
             clogged: BTreeMap::new(),
             dark: BTreeSet::new(),
+            poisons: 0,
         }
     }
 
@@ -158,6 +190,12 @@ impl<'a> Stage<'a> {
             Fault::Rebalance { group, .. } => {
                 self.injector.count("rebalance", group);
                 self.cluster.broker.rebalance(&Group::from(group.as_str()));
+            }
+            Fault::Poison { topic, .. } => {
+                self.injector.count("poison", topic);
+                let broker = self.cluster.broker.clone();
+                madsim::task::spawn(poison(broker, topic.clone(), self.poisons));
+                self.poisons += 1;
             }
             Fault::ClockSkew { node, offset_ms, .. } => {
                 if let Some(skew) = self.cluster.skews.get(node.as_str()) {

@@ -8,6 +8,7 @@ use amarra_memory::observer::Published;
 use amarra_messaging::Outgoing;
 
 use super::{Finding, Invariant};
+use crate::fault::timeline::{FOREIGN, POISON_KEY};
 use crate::oracle::{Facts, Settled, Tx};
 
 /// What Inventory answers, every time: an admission without its answer lost its effects.
@@ -27,6 +28,8 @@ pub(crate) struct PublishedAndAppliedOnce {
     published: BTreeSet<EventId>,
     applied: BTreeSet<(Arc<str>, EventId)>,
     effects: BTreeSet<(Arc<str>, EventId, Arc<str>, AggregateId)>,
+    poison: BTreeMap<String, Arc<str>>,
+    parked: BTreeMap<(Arc<str>, Arc<str>), u32>,
 }
 
 impl Invariant for PublishedAndAppliedOnce {
@@ -85,6 +88,12 @@ impl Invariant for PublishedAndAppliedOnce {
             }
         }
         for (group, parked) in &tx.raw.parked {
+            let key = parked.delivery.key();
+            if key.as_str().starts_with(POISON_KEY) {
+                let of_group = (group.as_str().into(), key.as_str().into());
+                *self.parked.entry(of_group).or_default() += 1;
+                continue;
+            }
             found.push(Finding::new(format!(
                 "group {group} parked a message of {} that nobody poisoned: {}",
                 parked.delivery.topic, parked.reason
@@ -97,6 +106,11 @@ impl Invariant for PublishedAndAppliedOnce {
         let known = event.filter(|id| self.emitted.contains_key(id));
         self.published.extend(known);
         if known.is_some() {
+            return Vec::new();
+        }
+        if record.source.as_ref() == FOREIGN {
+            let key = String::from_utf8_lossy(&record.record.key).into_owned();
+            self.poison.insert(key, record.topic.as_str().into());
             return Vec::new();
         }
         let detail = format!("{} has a record {event:?} that no transaction emitted", record.topic);
@@ -115,6 +129,26 @@ impl Invariant for PublishedAndAppliedOnce {
                 let applied = self.applied.contains(&(Arc::from(group.as_str()), *id));
                 if subscribed && !applied {
                     found.push(Finding::at(format!("group {group} never applied {id}"), *id));
+                }
+            }
+        }
+        found.extend(self.unparked(end));
+        found
+    }
+}
+
+impl PublishedAndAppliedOnce {
+    /// A record that nobody understands is set aside once by every group, and by nobody dropped.
+    fn unparked(&self, end: &Settled<'_>) -> Vec<Finding> {
+        let mut found = Vec::new();
+        for (key, topic) in &self.poison {
+            for (group, topics) in end.subscriptions {
+                let of_group = (Arc::from(group.as_str()), Arc::from(key.as_str()));
+                let times = self.parked.get(&of_group).copied().unwrap_or(0);
+                if topics.iter().any(|t| **t == **topic) && times != 1 {
+                    found.push(Finding::new(format!(
+                        "group {group} parked the record {key} of {topic} {times} times"
+                    )));
                 }
             }
         }
