@@ -66,7 +66,7 @@ impl Connect for SimConnect {
 /// A stream that sends nothing when there is nothing to send.
 ///
 /// A flush of a simulated stream sends a packet even when it is empty, and an empty packet wakes
-/// the peer, whose HTTP stack then flushes in turn: two idle ends would keep each other busy for ever.
+/// the peer, whose HTTP stack then flushes in turn: two idle ends would keep each other busy.
 #[derive(Debug)]
 struct Quiet {
     stream: TcpStream,

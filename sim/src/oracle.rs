@@ -90,6 +90,8 @@ pub(crate) struct Settled<'a> {
     pub(crate) subscriptions: &'a BTreeMap<String, Vec<Arc<str>>>,
     /// Whether everything came to rest within the bound.
     pub(crate) in_time: bool,
+    /// What did not.
+    pub(crate) unsettled: &'a [String],
     /// What the customers saw that should not have been.
     pub(crate) complaints: &'a [Complaint],
 }
@@ -151,11 +153,20 @@ impl Oracle {
         truths: &BTreeMap<OrderId, Truth>,
         (in_time, complaints): (bool, &[Complaint]),
     ) -> Vec<Raw> {
+        // Asked before the lock is taken: the cluster asks this oracle about the orders.
+        let unsettled = cluster.unsettled();
         let mut inner = self.lock();
         let Inner { facts, invariants, found, .. } = &mut *inner;
         let subscriptions = cluster.subscriptions();
-        let end =
-            Settled { facts, cluster, truths, subscriptions: &subscriptions, in_time, complaints };
+        let end = Settled {
+            facts,
+            cluster,
+            truths,
+            subscriptions: &subscriptions,
+            in_time,
+            unsettled: &unsettled,
+            complaints,
+        };
         for invariant in invariants {
             let findings = invariant.settled(&end);
             keep(found, invariant.id().name(), findings);

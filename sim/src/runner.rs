@@ -1,13 +1,18 @@
 //! Runs seeds, each in a process of its own, and gathers their verdicts.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::Read;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::child::{Verdict, Violation};
 use crate::report::{self, Totals};
+
+/// Wall time after which a process is taken for stuck; a seed of 50 orders takes a tenth of a second.
+const WALL_MAX: Duration = Duration::from_secs(300);
 
 /// Which seeds to run, and how.
 #[derive(Debug, Clone)]
@@ -154,16 +159,39 @@ pub(crate) fn spawn(args: &[String]) -> Result<Child, String> {
 ///
 /// # Errors
 /// When its output could not be read.
-pub(crate) fn finish(seed: u64, child: Child) -> Result<Verdict, String> {
-    let output = child
-        .wait_with_output()
-        .map_err(|e| format!("seed {seed}: cannot read its output: {e}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
+pub(crate) fn finish(seed: u64, mut child: Child) -> Result<Verdict, String> {
+    let stdout = drain(child.stdout.take());
+    let stderr = drain(child.stderr.take());
+    let error = |e: std::io::Error| format!("seed {seed}: cannot wait for its process: {e}");
+    let started = Instant::now();
+    let ended = loop {
+        if let Some(status) = child.try_wait().map_err(error)? {
+            break status.to_string();
+        }
+        if started.elapsed() > WALL_MAX {
+            child.kill().map_err(error)?;
+            child.wait().map_err(error)?;
+            break format!("no verdict within {} s of wall time", WALL_MAX.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    let text = stdout.join().unwrap_or_default();
     let verdict = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
     Ok(verdict.unwrap_or_else(|| {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        Verdict::died(seed, &format!("{}; {}", output.status, stderr.trim()))
+        let stderr = stderr.join().unwrap_or_default();
+        Verdict::died(seed, &format!("{ended}; {}", stderr.trim()))
     }))
+}
+
+/// Reads a pipe to its end beside the wait, so that a full pipe never blocks its writer.
+fn drain(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            pipe.read_to_end(&mut bytes).ok();
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
 }
 
 fn progress(total: u64) -> ProgressBar {

@@ -10,8 +10,8 @@ use amarra_shop::inventory::{LedgerCause, ReservationStatus};
 use super::{Finding, Invariant};
 use crate::oracle::{Facts, Saved, Tx};
 
-/// Folds ledger entries as they commit and compares each saved item with its fold, and with what was
-/// received less what the orders' reservations took.
+/// Folds ledger entries as they commit and compares each saved item with its fold, and with what
+/// was received less what the orders' reservations took.
 #[derive(Debug, Default)]
 pub(crate) struct StockConserved {
     folds: BTreeMap<Sku, (i64, i64)>,

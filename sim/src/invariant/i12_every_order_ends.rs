@@ -20,7 +20,7 @@ impl Invariant for EveryOrderEnds {
             .map(|o| Finding::new(format!("order {} is still {:?}", o.order_id, o.status)))
             .collect();
         if !end.in_time && found.is_empty() {
-            let what = end.cluster.unsettled().join(", ");
+            let what = end.unsettled.join(", ");
             found.push(Finding::new(format!("the shop did not come to rest in time: {what}")));
         }
         found
