@@ -411,6 +411,18 @@ fn a_message_during_a_local_call_leaves_the_claim_alone() {
     assert_eq!(service.status("o-1"), Status::Compensated);
 }
 
+#[test]
+fn a_message_that_changes_nothing_leaves_the_claim_alone() {
+    let service = service();
+    start(&service, "order");
+    service.time.advance(Duration::from_secs(30));
+    let claim = service.store.claim(KIND).unwrap();
+    let stale = service.input("o-1", Input::undone("reserve")).unwrap();
+    assert_eq!(stale.outcome, Outcome::Stale);
+    run(worker(&service).on_due(&claim)).unwrap();
+    assert_eq!(service.status("o-1"), Status::Compensating);
+}
+
 /// The owner's own aggregate.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 struct Owner(Vec<String>);
