@@ -27,6 +27,7 @@ struct Fake {
 struct State {
     polled: VecDeque<Result<Polled, ConsumerError>>,
     polls: usize,
+    polled_at: Vec<u64>,
     commits: Vec<(u32, u64)>,
     commit_takes: Duration,
     applied: Vec<(u32, Vec<u64>)>,
@@ -66,7 +67,11 @@ struct FakeConsumer(Arc<Fake>);
 #[async_trait]
 impl Consumer for FakeConsumer {
     async fn poll(&mut self, _: usize, wait: Duration) -> Result<Polled, ConsumerError> {
-        self.0.state.lock().unwrap().polls += 1;
+        {
+            let mut state = self.0.state.lock().unwrap();
+            state.polls += 1;
+            state.polled_at.push(self.0.env.monotonic().as_nanos() / 1_000_000);
+        }
         let next = async {
             loop {
                 let next = self.0.state.lock().unwrap().polled.pop_front();
@@ -219,7 +224,9 @@ fn a_failed_poll_is_repeated_after_a_pause() {
     });
     let state = fake.state.lock().unwrap();
     assert_eq!(state.applied, [(0, vec![0])]);
-    assert!(state.polls < 12, "{} polls", state.polls);
+    let waits: Vec<_> = state.polled_at.windows(2).map(|w| w[1] - w[0]).take(3).collect();
+    let long_enough = waits.iter().zip([10, 20, 40]).all(|(&wait, least)| wait >= least);
+    assert!(long_enough, "waits of {waits:?} ms");
 }
 
 #[test]

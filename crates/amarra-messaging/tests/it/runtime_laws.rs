@@ -115,6 +115,19 @@ fn a_fenced_commit_drops_the_work_and_reads_on_where_the_effects_end() {
 }
 
 #[test]
+fn the_answer_to_a_commit_of_an_earlier_assignment_changes_nothing() {
+    let mut engine = assigned(1);
+    let (token, ..) = only_call(&engine.step(T0, records(0, 0..3)));
+    assert_eq!(commits(&engine.step(T0, done(token, Ok(())))), [(place(0), Offset(3))]);
+    engine.step(T0, Event::Revoked(vec![place(0)]));
+    engine.step(T0, Event::Assigned(vec![place(0)]));
+    engine.step(T0, records(0, 0..3));
+    let fenced = Event::Committed { result: Err(ConsumerError::Fenced), draw: 0 };
+    assert_eq!(engine.step(T0, fenced), []);
+    assert_eq!(engine.rows(), 3, "the work of the new assignment goes on");
+}
+
+#[test]
 fn a_fenced_poll_drops_the_work_of_every_partition() {
     let mut engine = assigned(2);
     engine.step(T0, records(0, 7..9));

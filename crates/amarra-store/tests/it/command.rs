@@ -6,7 +6,7 @@ use std::time::Duration;
 use amarra_core::{Actor, Cause, Class, Classify, SeededEntropy, TraceParent, Version};
 use amarra_memory::Effect;
 use amarra_store::audit::verify_chain;
-use amarra_store::{Aggregate, Attempts, Command, Draft, Session, TxError, execute};
+use amarra_store::{Aggregate, Attempts, Command, Draft, Loaded, Session, TxError, execute};
 use async_trait::async_trait;
 use futures_util::future::join;
 
@@ -138,6 +138,34 @@ fn two_commands_at_once_both_take_effect() {
     let results = world.time.run(join(execute(&one), execute(&two)));
     assert_eq!(results, (Ok(Version::new(2)), Ok(Version::new(3))));
     assert_eq!(world.seen("a").len(), 3);
+}
+
+#[test]
+fn two_commands_that_create_one_aggregate_both_take_effect() {
+    let world = World::with_flush(Duration::from_millis(3));
+    let (store, env) = (world.store("caller"), world.time.environment());
+    let (cause, attempts) = (cause(), Attempts::default());
+    let (one, two) = (Note::new(1), Note::new(2));
+    let execute = |note| execute(store.as_ref(), &env, SOURCE, (&cause, attempts), note);
+    let results = world.time.run(join(execute(&one), execute(&two)));
+    assert_eq!(results, (Ok(Version::new(1)), Ok(Version::new(2))));
+    assert_eq!(two.runs(), 2, "the second met the first's row, loaded and decided again");
+    assert_eq!(world.seen("a"), [1, 2]);
+}
+
+#[test]
+fn a_stale_state_is_not_saved() {
+    let world = World::new();
+    run(&world, &Note::new(1), Attempts::default()).unwrap();
+    let env = world.time.environment();
+    let error = world.time.run(async {
+        let mut unit = world.store("stale").begin().await.unwrap();
+        let mut session = Session::new(unit.as_mut(), &env, SOURCE, cause());
+        let (id, version) = (Account::aggregate_id("a"), Version::ABSENT);
+        let mut stale = Loaded { id, version, state: None };
+        session.save(&mut stale, Account::default(), "overwrite").await.unwrap_err()
+    });
+    assert_eq!(error, TxError::Conflict { id: Account::aggregate_id("a") });
 }
 
 #[test]

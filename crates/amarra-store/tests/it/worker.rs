@@ -214,6 +214,17 @@ fn no_more_claims_are_acted_on_at_once_than_configured() {
 }
 
 #[test]
+fn slots_that_failures_free_are_filled_at_once() {
+    let bench = Bench::new();
+    bench.act.state.lock().unwrap().fail.extend([true; 7]);
+    bench.run(WorkerConfig { claims_max: 3, ..WorkerConfig::default() }, async {
+        bench.schedule(&["a", "b", "c", "d", "e", "f", "g"], Duration::ZERO).await;
+        bench.env.sleep(ms(100)).await;
+    });
+    assert_eq!(bench.stats.failed.load(Ordering::Relaxed), 7);
+}
+
+#[test]
 fn work_that_outlives_its_lease_is_dropped_and_its_slot_freed() {
     let bench = Bench::new();
     bench.act.state.lock().unwrap().takes = Duration::from_secs(3600);
