@@ -132,3 +132,15 @@ impl From<Request> for String {
         request.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        for text in ["", "a", "a:b", ":b:action", "a::action", "a:b:undo", "a:b:ACTION"] {
+            assert_eq!(text.parse::<Request>(), Err(MalformedRequest(text.to_owned())));
+        }
+    }
+}

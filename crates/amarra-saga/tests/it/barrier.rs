@@ -22,7 +22,11 @@ fn pass(service: &Service, op: Op) -> Barrier {
 fn check(ops: &[(Op, Barrier)]) {
     let service = service();
     for (at, (op, expect)) in ops.iter().enumerate() {
+        let saves = service.store.audit().len();
         assert_eq!(pass(&service, *op), *expect, "operation {at} of {ops:?}");
+        let saved = service.store.audit().len() > saves;
+        let first = matches!(expect, Barrier::Proceed | Barrier::NullCompensation);
+        assert_eq!(saved, first, "operation {at} of {ops:?} writes only what is new");
     }
 }
 

@@ -55,6 +55,8 @@ fn steps_that_wait_for_each_other_are_refused() {
 #[test]
 fn names_and_sizes_are_checked() {
     refused(&[], DefinitionError::Size(0));
+    let many = (0..10_001).map(|at| spec(&format!("s{at}"), C, &[], policy())).collect();
+    assert_eq!(Definition::new("t", 1, None, many), Err(DefinitionError::Size(10_001)));
     refused(&[("a", C, &[]), ("a", C, &[])], DefinitionError::Doubled("a".into()));
     refused(&[("a:b", C, &[])], DefinitionError::Name("a:b".into()));
     refused(&[("", C, &[])], DefinitionError::Name("".into()));
@@ -79,6 +81,10 @@ fn inputs_are_dependencies_too() {
     let made = Definition::new("t", 1, None, vec![spec("a", C, &[], policy()), second]).unwrap();
     assert_eq!(made.steps()[1].after, [StepIndex(0)]);
     assert_eq!(made.dependants(StepIndex(0)), [StepIndex(1)]);
+    let mut doubled = made.steps().to_vec();
+    doubled[1].after = vec![StepIndex(0), StepIndex(0)];
+    let doubled = Definition::new("t", 1, None, doubled).unwrap();
+    assert_eq!(doubled.fingerprint(), made.fingerprint(), "a dependency counts once");
 }
 
 #[test]
@@ -183,6 +189,10 @@ fn the_builder_refuses_nodes_of_another_one() {
     let mut b = Saga::builder::<()>("order", 1);
     let own = b.compensatable("reserve", (), Noop);
     b.order(&foreign, &own);
+    assert!(b.build().is_err());
+    let mut b = Saga::builder::<()>("order", 1);
+    let own = b.compensatable("reserve", (), Noop);
+    b.order(&own, &foreign);
     assert!(b.build().is_err());
 }
 

@@ -16,13 +16,13 @@ use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::support::{Fault, Order, Service, fork_saga, order_saga, run, trip_saga};
+use crate::support::{Fault, Order, Service, fork_saga, order_saga, run, slow_saga, trip_saga};
 
 const KIND: &str = "saga";
 
 fn service() -> Service {
     let sagas = Sagas::new("/orders").with(order_saga()).unwrap().with(trip_saga()).unwrap();
-    let sagas = sagas.with(fork_saga()).unwrap();
+    let sagas = sagas.with(fork_saga()).unwrap().with(slow_saga()).unwrap();
     Service::new(sagas)
 }
 
@@ -250,6 +250,29 @@ fn a_call_that_was_asked_for_and_not_begun_when_a_sibling_is_refused_is_taken_ba
 }
 
 #[derive(Debug)]
+struct HangsWhenUndone;
+
+#[async_trait]
+impl LocalStep for HangsWhenUndone {
+    async fn run(&self, call: &LocalCall) -> Result<Value, LocalError> {
+        match call.request.op {
+            Op::Action => Err(LocalError::new(Class::Unknown, "lost")),
+            Op::Compensation => std::future::pending().await,
+        }
+    }
+}
+
+#[test]
+fn a_local_compensation_that_hangs_is_dropped_at_its_own_timeout() {
+    let service = service();
+    let worker = worker(&service).local("trip", "hotel", Arc::new(HangsWhenUndone));
+    start(&service, "trip");
+    let before = service.env.now();
+    run(worker.on_due(&service.store.claim(KIND).unwrap())).unwrap();
+    assert_eq!(service.env.now().since(before), Duration::from_secs(7));
+}
+
+#[derive(Debug)]
 struct Hangs;
 
 #[async_trait]
@@ -288,24 +311,30 @@ fn an_executor_whose_claim_was_superseded_appends_nothing() {
     let service = service();
     let (inner, claims) = (service.clone(), Arc::new(Mutex::new(Vec::<Claim>::new())));
     let seen = claims.clone();
-    // While the first executor makes its call, its lease ends and a second one takes over.
-    let slow = Local::new(move |_| {
+    // While the first executor makes its call, its lease ends and a second one looks after the saga.
+    let crawl = Local::new(move |_| {
         inner.time.advance(Duration::from_secs(11));
         let claim = inner.store.claim(KIND).expect("the lease has ended");
         seen.lock().unwrap().push(claim.clone());
-        let second = trip(&inner, &Local::new(|_| Ok(json!(2))), &ok());
-        run(second.on_due(&claim)).unwrap();
+        run(worker(&inner).on_due(&claim)).unwrap();
         Ok(json!(1))
     });
-    start(&service, "trip");
+    start(&service, "slow");
     let first = service.store.claim(KIND).unwrap();
-    run(trip(&service, &slow, &ok()).on_due(&first)).unwrap();
-    let second = claims.lock().unwrap()[0].clone();
-    assert!(second.epoch > first.epoch);
+    run(worker(&service).local("slow", "crawl", crawl.clone()).on_due(&first)).unwrap();
+    assert!(claims.lock().unwrap()[0].epoch > first.epoch);
     let events = service.log("o-1").events;
-    let out = events.iter().find(|e| matches!(e, Event::Completed { .. }));
-    assert_eq!(out, None, "the first executor's outcome came too late: {events:#?}");
-    assert_eq!(service.status("o-1"), Status::Compensated);
+    let last = events.last().unwrap();
+    assert!(matches!(last, Event::LocalStarted { .. }), "appended under an old claim: {last:?}");
+    assert_eq!(crawl.calls().len(), 1, "nor did the second one make the call again");
+    // The outcome is lost, so the call is made again once it counts as unknown.
+    let again = ok();
+    for _ in 0..2 {
+        service.time.advance(Duration::from_secs(60));
+        drive(&service, &worker(&service).local("slow", "crawl", again.clone()));
+    }
+    assert_eq!(again.calls(), ["o-1:crawl:action#2"]);
+    assert_eq!(service.status("o-1"), Status::Completed);
 }
 
 /// WRK-3.
@@ -382,7 +411,8 @@ fn commits_that_keep_failing_are_reported_with_their_class() {
     let service = service();
     start(&service, "trip");
     let config = AppendConfig { append_attempts_max: 2, ..AppendConfig::default() };
-    assert!(AppendConfig { append_attempts_max: 0, ..config }.validate().is_err());
+    let none = AppendConfig { append_attempts_max: 0, ..config };
+    assert!(trip(&service, &ok(), &ok()).configure(none).is_err());
     let worker = trip(&service, &ok(), &ok()).configure(config).unwrap();
     service.store.fail_commits(&[Fault::Serialization, Fault::Serialization]);
     let error = run(worker.on_due(&service.store.claim(KIND).unwrap())).unwrap_err();
@@ -470,6 +500,8 @@ fn the_owners_aggregate_changes_in_the_same_unit() {
     drive(&service, &trip(&service, &ok(), &ok()).hooks(Arc::new(Mirror { fails: false })));
     let owner = service.unit(|session| Ok(run(session.load::<Owner>("o-1"))?.state)).unwrap();
     assert_eq!(owner, Some(Owner(vec!["completed".into()])));
+    let together = vec![Owner::aggregate_id("o-1"), id()];
+    assert!(service.store.loads().contains(&together), "locked in one call, in id order");
 }
 
 #[test]
@@ -494,4 +526,12 @@ fn a_saga_without_a_definition_is_left_to_its_lease() {
     let error = run(worker(&other).on_due(&claim)).unwrap_err();
     assert_eq!(error.class(), Class::Fatal);
     assert_eq!(service.status("o-1"), Status::Running);
+}
+
+#[test]
+fn the_timer_of_a_saga_that_is_gone_is_removed() {
+    let service = service();
+    service.unit(|session| Ok(run(session.schedule(&id(), Some(Duration::ZERO)))?)).unwrap();
+    run(worker(&service).on_due(&service.store.claim(KIND).unwrap())).unwrap();
+    assert_eq!(service.store.due_in(&id()), None);
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amarra_core::{Actor, Class, Classify};
+use amarra_saga::definition::StepIndex;
 use amarra_saga::engine::Event;
 use amarra_saga::{
-    End, Input, Op, Outcome, SagaError, SagaId, SagaLog, Sagas, SagasConfig, Status, Transition,
-    Verb,
+    Cause, End, Input, Op, Outcome, SagaError, SagaId, SagaLog, Sagas, SagasConfig, Status,
+    Transition, Verb,
 };
 use amarra_store::{Aggregate, Session, Store, TxError};
 use serde_json::json;
@@ -261,4 +262,43 @@ fn a_lost_transaction_keeps_its_class_on_the_way_out() {
     assert_eq!(handler.class(), Class::Transient);
     let handler: amarra_store::HandlerError = SagaError::NotFound(SagaId::from("o")).into();
     assert_eq!(handler.class(), Class::Rejected);
+}
+
+#[test]
+fn the_way_back_is_told_to_the_owner() {
+    let service = started();
+    service.input("o-1", Input::completed("reserve", json!(7))).unwrap();
+    let progress = service.input("o-1", Input::rejected("capture", "declined")).unwrap();
+    let steps = [
+        Transition::Rejected { step: "capture".into(), why: "declined".into() },
+        Transition::Unwinding { cause: Cause::Rejected(StepIndex(1)) },
+        Transition::Sent { step: "reserve".into(), op: Op::Compensation, attempt: 1 },
+    ];
+    assert_eq!(progress.transitions, steps);
+    let failed = Input::CompensationFailed {
+        step: "reserve".into(),
+        class: Class::Rejected,
+        why: "no such reservation".into(),
+    };
+    let progress = service.input("o-1", failed).unwrap();
+    let parked = Transition::Parked { step: "reserve".into(), why: "no such reservation".into() };
+    assert_eq!((progress.transitions, progress.status), (vec![parked], Status::NeedsOperator));
+    let progress = service.input("o-1", Input::undone("reserve")).unwrap();
+    let undone = Transition::Undone { step: "reserve".into() };
+    assert_eq!(progress.transitions, [undone, Transition::Ended(End::Compensated)]);
+    let progress = service.input("o-1", Input::completed("capture", json!("psp-1"))).unwrap();
+    let late = Transition::LateSuccess { step: "capture".into(), out: Arc::new(json!("psp-1")) };
+    assert_eq!((progress.outcome, progress.transitions), (Outcome::LateSuccess, vec![late]));
+}
+
+#[test]
+fn a_verb_that_comes_too_late_is_refused_and_no_bug() {
+    let service = started();
+    let abandon = || Input::Operator {
+        by: Actor::Admin("root".into()),
+        reason: "gone".into(),
+        verb: Verb::Abandon,
+    };
+    service.input("o-1", abandon()).unwrap();
+    assert_eq!(service.input("o-1", abandon()).unwrap_err().class(), Class::Rejected);
 }

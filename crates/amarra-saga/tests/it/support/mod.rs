@@ -16,7 +16,7 @@ use amarra_store::{Session, Store, TxError};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 
-pub use sagas::{Order, Reserve, fork_saga, order_saga, trip_saga};
+pub use sagas::{Order, Reserve, fork_saga, order_saga, slow_saga, trip_saga};
 pub use store::{Fault, TestStore};
 
 /// Time that moves when somebody waits for it.

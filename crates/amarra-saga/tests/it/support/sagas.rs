@@ -132,6 +132,7 @@ impl Step for Claimed {
     fn policy(&self) -> Policy {
         Policy {
             timeout: Duration::from_secs(5),
+            compensation_timeout: Duration::from_secs(7),
             compensation_attempts_max: 2,
             ..Policy::default()
         }
@@ -148,6 +149,30 @@ impl Compensate for Claimed {
         assert_eq!(ctx.request.op, Op::Compensation);
         Ok(Action::Local)
     }
+}
+
+/// A local call that may take longer than a claim's lease.
+#[derive(Debug)]
+struct Slow;
+
+impl Step for Slow {
+    type In = ();
+    type Out = u32;
+
+    fn action(&self, _: &StepContext, (): &()) -> Result<Action<u32>, CodecError> {
+        Ok(Action::Local)
+    }
+
+    fn policy(&self) -> Policy {
+        Policy { timeout: Duration::from_secs(60), ..Policy::default() }
+    }
+}
+
+/// One slow local call, `crawl`.
+pub fn slow_saga() -> Saga {
+    let mut b = Saga::forward_only::<Order>("slow", 1);
+    b.retriable("crawl", (), Slow);
+    b.build().unwrap()
 }
 
 /// `a` and `b` side by side, and `c` after `a`.

@@ -42,6 +42,7 @@ struct Tables {
     audit: Vec<AuditDraft>,
     timers: BTreeMap<AggregateId, TimerRow>,
     faults: Vec<Fault>,
+    loads: Vec<Vec<AggregateId>>,
     open: usize,
 }
 
@@ -81,6 +82,11 @@ impl TestStore {
 
     pub fn fail_commits(&self, faults: &[Fault]) {
         self.tables().faults = faults.iter().rev().copied().collect();
+    }
+
+    /// Returns what was locked by every load so far.
+    pub fn loads(&self) -> Vec<Vec<AggregateId>> {
+        self.tables().loads.clone()
     }
 
     pub fn open_units(&self) -> usize {
@@ -244,7 +250,8 @@ impl UnitOfWork for TestUnit {
 
     async fn load(&mut self, ids: &[AggregateId]) -> Result<Vec<StoredState>, TxError> {
         let absent = || StoredState { version: Version::ABSENT, body: Bytes::new() };
-        let tables = self.store.tables();
+        let mut tables = self.store.tables();
+        tables.loads.push(ids.to_vec());
         let mut loaded = Vec::new();
         for id in ids {
             let stored = tables.states.get(id).cloned().unwrap_or_else(absent);
