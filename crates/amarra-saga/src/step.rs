@@ -71,7 +71,9 @@ pub enum Action<Out> {
     /// Something else already asked for it, such as the event that started the saga; a reply is
     /// awaited.
     Sent,
-    /// The driver calls the [`LocalStep`](crate::LocalStep) registered for the step.
+    /// The driver calls the [`LocalStep`](crate::LocalStep) registered for the step. Its timeout
+    /// should be shorter than the lease of the worker's claims: an outcome that comes later is
+    /// lost, and the step is tried again or undone once its timeout has passed.
     Local,
     /// It is done at once, in the same transaction.
     Done(Out),

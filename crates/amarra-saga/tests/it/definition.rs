@@ -189,11 +189,11 @@ fn the_builder_refuses_nodes_of_another_one() {
     let mut b = Saga::builder::<()>("order", 1);
     let own = b.compensatable("reserve", (), Noop);
     b.order(&foreign, &own);
-    assert!(b.build().is_err());
+    assert_eq!(b.build().unwrap_err(), DefinitionError::ForeignNode("order".into()));
     let mut b = Saga::builder::<()>("order", 1);
     let own = b.compensatable("reserve", (), Noop);
     b.order(&own, &foreign);
-    assert!(b.build().is_err());
+    assert_eq!(b.build().unwrap_err(), DefinitionError::ForeignNode("order".into()));
 }
 
 #[test]

@@ -311,7 +311,7 @@ fn an_executor_whose_claim_was_superseded_appends_nothing() {
     let service = service();
     let (inner, claims) = (service.clone(), Arc::new(Mutex::new(Vec::<Claim>::new())));
     let seen = claims.clone();
-    // While the first executor makes its call, its lease ends and a second one looks after the saga.
+    // While the first executor makes its call, its lease ends and a second one takes over.
     let crawl = Local::new(move |_| {
         inner.time.advance(Duration::from_secs(11));
         let claim = inner.store.claim(KIND).expect("the lease has ended");
