@@ -68,7 +68,7 @@ fn main() -> ExitCode {
         Verb::Tidy => tidy::run(&out),
         Verb::Lint => lint::run(&out),
         Verb::Mutants { only, seeds, quick } => {
-            mutants::run(&out, &mutants::Options { only, seeds, quick })
+            mutants::run(&out, &mutants::Options { only, seeds, quick, sample: None })
         }
         Verb::Ci => ci::run(&out),
     };

@@ -18,6 +18,8 @@ pub(crate) struct Options {
     pub(crate) seeds: u64,
     /// Whether to skip the count of failing seeds out of 100.
     pub(crate) quick: bool,
+    /// Only so many of them, another choice for each commit; all when none.
+    pub(crate) sample: Option<usize>,
 }
 
 /// A planted bug: a patch with a header of `# name: value` lines.
@@ -74,6 +76,14 @@ pub(crate) fn run(out: &Output, options: &Options) -> Result<bool, String> {
         return Err("no planted bug matches".to_owned());
     }
     let scratch = Scratch::make(&root)?;
+    // A bug that no longer applies catches nothing: every one is checked, whatever is run.
+    for mutant in &mutants {
+        let (ok, _, error) = capture(scratch.git_apply(mutant, &["--check"]))?;
+        if !ok {
+            return Err(format!("{}.patch does not apply: {}", mutant.name, error.trim()));
+        }
+    }
+    let mutants = sampled(&root, mutants, options.sample)?;
     let header = format!(
         "{:<40} {:<10} {:<10} {:>10} {:>14}",
         "planted bug", "invariant", "caught by", "first seed", "failing of 100"
@@ -103,6 +113,21 @@ pub(crate) fn run(out: &Output, options: &Options) -> Result<bool, String> {
         &format!("{caught} of {} planted bugs caught", mutants.len()),
     );
     Ok(caught == mutants.len())
+}
+
+/// Chooses `count` of the bugs, spread evenly and shifted by the commit, so that the commits of a
+/// week run them all.
+fn sampled(root: &Path, mutants: Vec<Mutant>, count: Option<usize>) -> Result<Vec<Mutant>, String> {
+    let Some(count) = count.filter(|count| *count < mutants.len()) else { return Ok(mutants) };
+    let mut head = Command::new("git");
+    head.args(["rev-parse", "--short=6", "HEAD"]).current_dir(root);
+    let (_, text, _) = capture(head)?;
+    let shift = usize::from_str_radix(text.trim(), 16).unwrap_or(0);
+    let stride = mutants.len() / count.max(1);
+    let len = mutants.len();
+    let chosen: Vec<usize> = (0..count).map(|i| (shift + i * stride) % len).collect();
+    let of = |(index, mutant): (usize, Mutant)| chosen.contains(&index).then_some(mutant);
+    Ok(mutants.into_iter().enumerate().filter_map(of).collect())
 }
 
 /// What the simulator made of a planted bug.
@@ -139,25 +164,21 @@ impl Scratch {
 
     /// Plants one bug, builds, runs, and takes the bug out again.
     fn try_mutant(&self, mutant: &Mutant, options: &Options) -> Result<Found, String> {
-        let (ok, _, error) = capture(self.apply(mutant, false))?;
+        let (ok, _, error) = capture(self.git_apply(mutant, &[]))?;
         if !ok {
             return Err(format!("{}.patch does not apply: {}", mutant.name, error.trim()));
         }
         let found = self.build_and_run(mutant, options);
-        let (ok, _, error) = capture(self.apply(mutant, true))?;
+        let (ok, _, error) = capture(self.git_apply(mutant, &["-R"]))?;
         if !ok {
             return Err(format!("{}.patch does not revert: {}", mutant.name, error.trim()));
         }
         found
     }
 
-    fn apply(&self, mutant: &Mutant, reverse: bool) -> Command {
+    fn git_apply(&self, mutant: &Mutant, flags: &[&str]) -> Command {
         let mut command = Command::new("git");
-        command.arg("apply").current_dir(&self.dir);
-        if reverse {
-            command.arg("-R");
-        }
-        command.arg(&mutant.path);
+        command.arg("apply").args(flags).arg(&mutant.path).current_dir(&self.dir);
         command
     }
 
