@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::child::{Verdict, Violation};
 use crate::report::{self, Totals};
 
-/// Wall time after which a process is taken for stuck; a seed of 50 orders takes a tenth of a second.
+/// Wall time after which a process is taken for stuck; 50 orders take a tenth of a second.
 const WALL_MAX: Duration = Duration::from_secs(300);
 
 /// Which seeds to run, and how.

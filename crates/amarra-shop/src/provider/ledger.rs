@@ -20,12 +20,19 @@ pub struct Config {
     pub authorization_ttl: Duration,
     /// At most how many webhooks wait for delivery; the oldest is given up beyond it.
     pub webhooks_pending_max: usize,
+    /// Whether more may be captured than was authorized, as some schemes let merchants do for tips:
+    /// a double capture is then the merchant's own to prevent.
+    pub overcapture: bool,
 }
 
 impl Default for Config {
-    /// Seven days, as card schemes have it, and ten thousand webhooks.
+    /// Seven days, as card schemes have it, ten thousand webhooks, and no overcapture.
     fn default() -> Self {
-        Self { authorization_ttl: Duration::from_secs(7 * 24 * 3600), webhooks_pending_max: 10_000 }
+        Self {
+            authorization_ttl: Duration::from_secs(7 * 24 * 3600),
+            webhooks_pending_max: 10_000,
+            overcapture: false,
+        }
     }
 }
 
@@ -243,7 +250,7 @@ impl Provider {
     }
 
     fn capture(&mut self, request: &CaptureRequest, now: Timestamp) -> Decision {
-        let ttl = self.config.authorization_ttl;
+        let Config { authorization_ttl: ttl, overcapture, .. } = self.config;
         let a = self.authorization(request.order_id, &request.authorization)?;
         if a.voided {
             return Err(("voided", false));
@@ -255,7 +262,8 @@ impl Provider {
             return Err(("declined", false));
         }
         let captured = a.captured.plus(request.amount).map_err(|_| ("invalid_amount", false))?;
-        if !request.amount.is_positive() || captured.minor > a.amount.minor {
+        let beyond = captured.minor > a.amount.minor && !overcapture;
+        if !request.amount.is_positive() || beyond {
             return Err(("exceeds_authorized", false));
         }
         a.captured = captured;
