@@ -17,8 +17,7 @@ pub(crate) async fn wait(cluster: &Cluster, customers: &Customers) -> Option<Dur
     while healed.elapsed() < BOUND {
         tokio::time::sleep(Duration::from_millis(250)).await;
         let quiet_for = cluster.oracle.last_change().elapsed();
-        let webhooks = cluster.provider.has_webhooks();
-        if quiet_for < QUIET || webhooks || !customers.are_done() {
+        if quiet_for < QUIET || !customers.are_done() {
             continue;
         }
         if cluster.unsettled().is_empty() {

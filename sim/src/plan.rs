@@ -97,6 +97,8 @@ faults! {
     ProviderOutage "provider-outage" { at_ms: u64, for_ms: u64 }
     /// Somebody else publishes a record that no consumer understands.
     Poison "poison" { topic: String, at_ms: u64 }
+    /// The payment provider keeps its webhooks back, and delivers them later.
+    ProviderSilent "provider-silent" { at_ms: u64, for_ms: u64 }
     /// A node's wall clock is off.
     ClockSkew "clock-skew" { node: String, at_ms: u64, offset_ms: i64 }
 }
@@ -298,6 +300,7 @@ impl Draw {
             }
             "provider-reorder" => Fault::ProviderReorder { at_ms, for_ms: self.lasting(500, 4000) },
             "provider-outage" => Fault::ProviderOutage { at_ms, for_ms: self.lasting(200, 3000) },
+            "provider-silent" => Fault::ProviderSilent { at_ms, for_ms: self.lasting(1000, 6000) },
             "poison" => Fault::Poison { topic: self.pick(POISONED), at_ms },
             _ => {
                 let size = i64::try_from(self.between(20, 300_000)).unwrap_or(20);

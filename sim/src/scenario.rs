@@ -153,6 +153,7 @@ pub(crate) const ALL: &[Scenario] = &[
             "provider-duplicate",
             "provider-reorder",
             "provider-outage",
+            "provider-silent",
         ],
         kind_percent: 80,
         per_kind_max: 4,

@@ -194,6 +194,9 @@ impl Cluster {
                 left.push(format!("group {group} lags by {lag}"));
             }
         }
+        if self.provider.has_webhooks() {
+            left.push("webhooks of the provider are not delivered".to_owned());
+        }
         let open = |facts: &Facts| facts.orders.values().filter(|o| !Facts::is_at_rest(o)).count();
         let open = self.oracle.facts(open);
         if open > 0 {

@@ -14,6 +14,8 @@ pub(crate) struct Misbehaviour {
     pub(crate) duplicate: bool,
     /// Sends the newest webhook first.
     pub(crate) reorder: bool,
+    /// Sends no webhooks for now.
+    pub(crate) silent: bool,
 }
 
 /// The provider's misbehaviour, set by the timeline and read by its node.

@@ -108,6 +108,7 @@ fn steps_of(fault: &Fault) -> Vec<Step> {
         | Fault::ProviderSlow { at_ms, for_ms, .. }
         | Fault::ProviderDuplicate { at_ms, for_ms }
         | Fault::ProviderReorder { at_ms, for_ms }
+        | Fault::ProviderSilent { at_ms, for_ms }
         | Fault::ProviderOutage { at_ms, for_ms } => (*at_ms, Some(*for_ms)),
         Fault::Rebalance { at_ms, .. }
         | Fault::ProviderTimeout { at_ms, .. }
@@ -261,6 +262,7 @@ impl<'a> Stage<'a> {
             Fault::ProviderDuplicate { .. } => faults.set(|m| m.duplicate = begins),
             Fault::ProviderReorder { .. } => faults.set(|m| m.reorder = begins),
             Fault::ProviderOutage { .. } => faults.set(|m| m.outage = begins),
+            Fault::ProviderSilent { .. } => faults.set(|m| m.silent = begins),
             _ => return,
         }
         if begins {

@@ -93,13 +93,13 @@ impl Node {
         key: &WebhookKey,
     ) {
         loop {
+            let misbehaviour = self.faults.now();
             let mut batch = self.host.lock().pending_webhooks(8);
-            if batch.is_empty() {
-                let idle = Duration::from_secs(2);
+            if batch.is_empty() || misbehaviour.silent {
+                let idle = Duration::from_secs(if misbehaviour.silent { 1 } else { 2 });
                 env.timeout(idle, self.host.changed.notified()).await.ok();
                 continue;
             }
-            let misbehaviour = self.faults.now();
             if misbehaviour.reorder {
                 batch.reverse();
             }

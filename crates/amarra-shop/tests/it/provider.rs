@@ -115,6 +115,17 @@ fn the_same_key_gets_the_same_answer_and_moves_money_once() {
 }
 
 #[test]
+fn where_overcapture_is_allowed_a_second_capture_is_a_double_charge() {
+    let config = Config { overcapture: true, ..Config::default() };
+    let mut desk = Desk(Provider::new(config).unwrap());
+    let auth = desk.authorize("a", "tok_ok", 100).unwrap();
+    desk.capture("c", &auth, 100).unwrap();
+    desk.capture("d", &auth, 100).unwrap();
+    assert_eq!((desk.truth().captured, desk.truth().captures), (200, 2));
+    assert_eq!(desk.capture("e", &auth, 0), refused("exceeds_authorized"));
+}
+
+#[test]
 fn another_key_is_another_charge_and_the_truth_shows_it() {
     let mut desk = Desk::new();
     let auth = desk.authorize("a", "tok_ok", 100).unwrap();
