@@ -11,7 +11,7 @@ pub(crate) fn run(out: &Output) -> Result<bool, String> {
     ok &= step(out, "clippy", cargo_in(&root, &clippy))?;
     let mut sim = vec!["clippy"];
     sim.extend(SIM);
-    sim.extend(["-p", "sim", "--all-targets", "--", "-D", "warnings"]);
+    sim.extend(["--workspace", "--all-targets", "--", "-D", "warnings"]);
     ok &= step(out, "clippy of the simulation build", cargo_in(&root, &sim))?;
     let mut doc = cargo_in(&root, &["doc", "--no-deps", "--workspace", "--exclude", "sim"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
