@@ -218,8 +218,10 @@ impl SagaWorker {
     async fn turn(&self, claim: &Claim, outcomes: &[Input]) -> Result<Vec<Prepared>, HandlerError> {
         let id = SagaId::new(Arc::clone(&claim.id.id));
         let mut unit = self.store.begin().await?;
+        // The aggregates first, then their timer: message handlers lock in this order as well.
+        let cause = self.lock(unit.as_mut(), claim, &id).await?;
         unit.verify(claim).await?;
-        let Some(cause) = self.lock(unit.as_mut(), claim, &id).await? else {
+        let Some(cause) = cause else {
             unit.schedule(&claim.id, None).await?;
             unit.commit().await?;
             return Ok(Vec::new());
