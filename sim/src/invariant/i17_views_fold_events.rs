@@ -1,8 +1,12 @@
 //! I17: read models equal the fold of the events; a reader sees its own writes.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use amarra_core::InvariantId;
 use amarra_shop::contract::orders::{OrderStatus, OrderView};
 use amarra_shop::orders::{BY_USER, ORDER};
+use amarra_store::ViewRow;
 
 use super::{Finding, Invariant, complaints};
 use crate::oracle::{Facts, Settled};
@@ -19,14 +23,16 @@ impl Invariant for ViewsFoldEvents {
     fn settled(&mut self, end: &Settled<'_>) -> Vec<Finding> {
         let mut found = complaints(end, self.id());
         let Some(database) = end.cluster.databases.get("orders") else { return found };
+        let views: BTreeMap<Arc<str>, OrderView> = database.inspect(|i| {
+            let read = |row: &ViewRow| {
+                Some((Arc::clone(&row.key), serde_json::from_slice(&row.body).ok()?))
+            };
+            i.view(ORDER).filter_map(read).collect()
+        });
         for (order, events) in &end.facts.order_events {
-            let row = database.inspect(|i| {
-                let id = order.to_string();
-                i.view(ORDER).find(|row| *row.key == *id).map(|row| row.body.clone())
-            });
-            let view = row.and_then(|body| serde_json::from_slice::<OrderView>(&body).ok());
+            let view = views.get(order.to_string().as_str());
             let expected = fold(events.iter().map(AsRef::as_ref));
-            if view.as_ref().map(|v| v.status) != expected {
+            if view.map(|v| v.status) != expected {
                 found.push(Finding::new(format!(
                     "the view of order {order} is {:?}, its events say {expected:?}",
                     view.map(|v| v.status)

@@ -122,9 +122,8 @@ impl Host {
             RelayConfig::default(),
         )
         .map_err(text)?;
-        let (handle, shutdown) = Shutdown::new();
         // A node of the simulation is killed, never asked to stop.
-        std::mem::forget(handle);
+        let shutdown = Shutdown::never();
         tokio::spawn(relay.run(shutdown.clone()));
         for handler in handlers {
             let (group, topics) = (handler.group().clone(), handler.topics().to_vec());

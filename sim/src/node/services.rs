@@ -183,8 +183,7 @@ impl Host {
     pub(super) fn gateway(&self) -> Result<Router, String> {
         let revocations = Arc::new(Revocations::new(1000));
         let verifier = self.verifier(Arc::clone(&revocations))?;
-        let (handle, shutdown) = amarra_messaging::Shutdown::new();
-        std::mem::forget(handle);
+        let shutdown = amarra_messaging::Shutdown::never();
         let group = amarra_messaging::Group::new(format!("revocations of {}", self.client));
         let feed = Arc::new(RevocationFeed::new(revocations));
         self.consume(&group, &[topics::USERS.into()], feed, shutdown)?;
