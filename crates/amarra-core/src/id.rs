@@ -90,19 +90,30 @@ uuid_ids! {
 }
 
 /// Declares newtypes over a shared string, for names that adapters store as text.
+///
+/// # Example
+/// ```
+/// amarra_core::text_ids! {
+///     /// Names one warehouse.
+///     Warehouse
+/// }
+/// assert_eq!(Warehouse::from("north").to_string(), "north");
+/// ```
+#[macro_export]
 macro_rules! text_ids {
     ($($(#[$meta:meta])* $name:ident),+ $(,)?) => {$(
         $(#[$meta])*
         #[derive(
-            Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+            Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord,
+            $crate::id::reexport::Serialize, $crate::id::reexport::Deserialize,
         )]
-        #[serde(transparent)]
-        pub struct $name(Arc<str>);
+        #[serde(crate = "amarra_core::id::reexport::serde", transparent)]
+        pub struct $name(std::sync::Arc<str>);
 
         impl $name {
             /// Wraps a name.
             #[must_use]
-            pub fn new(name: impl Into<Arc<str>>) -> Self {
+            pub fn new(name: impl Into<std::sync::Arc<str>>) -> Self {
                 Self(name.into())
             }
 
@@ -119,8 +130,8 @@ macro_rules! text_ids {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }

@@ -7,42 +7,7 @@ use amarra_core::{Envelope, PartitionKey};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-macro_rules! names {
-    ($($(#[$meta:meta])* $name:ident),+ $(,)?) => {$(
-        $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(transparent)]
-        pub struct $name(Arc<str>);
-
-        impl $name {
-            /// Wraps a name.
-            #[must_use]
-            pub fn new(name: impl Into<Arc<str>>) -> Self {
-                Self(name.into())
-            }
-
-            /// Returns the name.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl From<&str> for $name {
-            fn from(name: &str) -> Self {
-                Self::new(name)
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    )+};
-}
-
-names! {
+amarra_core::text_ids! {
     /// A stream of messages, split in partitions.
     Topic,
     /// The members that share the work of a topic; each message is applied once per group.

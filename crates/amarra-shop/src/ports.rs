@@ -25,3 +25,13 @@ pub struct ConfigError {
     /// What is wrong with it and what would do.
     pub why: String,
 }
+
+impl ConfigError {
+    /// Returns an error about `field` unless its condition holds.
+    ///
+    /// # Errors
+    /// The error, with `why`.
+    pub fn unless(holds: bool, field: &'static str, why: &str) -> Result<(), Self> {
+        if holds { Ok(()) } else { Err(Self { field, why: why.to_owned() }) }
+    }
+}

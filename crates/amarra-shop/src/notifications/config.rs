@@ -51,6 +51,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] naming the first field out of its range.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        let check = ConfigError::unless;
         let some = !self.channels.is_empty();
         check(some, "notifications.channels", "must name at least one")?;
         check(self.attempts_max > 0, "notifications.attempts_max", "must be at least 1")?;
@@ -67,10 +68,6 @@ impl Config {
 
 pub(super) fn nested(field: &'static str, e: amarra_resilience::ConfigError) -> ConfigError {
     ConfigError { field, why: e.to_string() }
-}
-
-fn check(holds: bool, field: &'static str, why: &str) -> Result<(), ConfigError> {
-    if holds { Ok(()) } else { Err(ConfigError { field, why: why.to_owned() }) }
 }
 
 #[cfg(test)]

@@ -80,6 +80,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] naming the first field out of its range.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        let check = ConfigError::unless;
         for (field, wait) in [
             ("orders.reserve_ttl", self.reserve_ttl),
             ("orders.deadline", self.deadline),
@@ -108,10 +109,6 @@ impl Config {
     pub fn policy(&self) -> Policy {
         Policy { reserve_ttl: self.reserve_ttl, deadline: self.deadline }
     }
-}
-
-fn check(holds: bool, field: &'static str, why: &str) -> Result<(), ConfigError> {
-    if holds { Ok(()) } else { Err(ConfigError { field, why: why.to_owned() }) }
 }
 
 #[cfg(test)]
