@@ -41,7 +41,7 @@ pub(crate) fn run(out: &Output, fast: bool) -> Result<bool, String> {
         note("seeds", step(out, "seeds", cargo_in(&root, &["sim", "run", SEEDS]))?);
         let verify = cargo_in(&root, &["sim", "verify", VERIFIED]);
         note("verified seeds", step(out, "verified seeds", verify)?);
-        out.say("── planted bugs: some of them, others at the next commit; `cargo xtask mutants` runs all");
+        out.say("── planted bugs: some of them; `cargo xtask mutants` plants all");
         let sample = Some(PLANTED);
         let options = mutants::Options { only: None, seeds: 200, quick: true, sample };
         note("planted bugs", mutants::run(out, &options)?);
