@@ -1,8 +1,10 @@
 //! Runs seeds, each in a process of its own, and gathers their verdicts.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -106,28 +108,59 @@ pub(crate) fn verify(batch: &Batch) -> Result<ExitCode, String> {
     Ok(ExitCode::from(u8::from(!differing.is_empty())))
 }
 
-/// Runs one process a seed, at most `jobs` at once, and hands verdicts over in the seeds' order.
+/// Runs one process a seed, `jobs` at once, and hands verdicts over in the seeds' order until it is
+/// told that there are enough.
 fn each(
     batch: &Batch,
-    mut seeds: impl Iterator<Item = u64>,
+    seeds: impl Iterator<Item = u64>,
     mut on_verdict: impl FnMut(u64, Verdict) -> Result<bool, String>,
 ) -> Result<(), String> {
-    let mut running: VecDeque<(u64, Child)> = VecDeque::new();
-    loop {
-        // One more than `jobs`: a core whose seed is done goes on while an older one is awaited.
-        while running.len() <= batch.jobs {
-            let Some(seed) = seeds.next() else { break };
-            running.push_back((seed, start(batch, seed)?));
-        }
-        let Some((seed, child)) = running.pop_front() else { return Ok(()) };
-        if !on_verdict(seed, finish(seed, child)?)? {
-            for (_, mut child) in running {
-                child.kill().ok();
-                child.wait().ok();
+    let seeds: Vec<u64> = seeds.collect();
+    let next = AtomicUsize::new(0);
+    let enough = AtomicBool::new(false);
+    let (send, verdicts) = mpsc::channel();
+    let work = |send: mpsc::Sender<(usize, Result<Verdict, String>)>| {
+        while !enough.load(Ordering::Relaxed) {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(&seed) = seeds.get(index) else { return };
+            let verdict = start(batch, seed).and_then(|child| finish(seed, child));
+            if send.send((index, verdict)).is_err() {
+                return;
             }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..batch.jobs {
+            let send = send.clone();
+            scope.spawn(move || work(send));
+        }
+        drop(send);
+        let result = in_order(&seeds, &verdicts, &mut on_verdict);
+        enough.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+/// Hands verdicts over in the seeds' order, whatever order they come in.
+fn in_order(
+    seeds: &[u64],
+    verdicts: &mpsc::Receiver<(usize, Result<Verdict, String>)>,
+    on_verdict: &mut impl FnMut(u64, Verdict) -> Result<bool, String>,
+) -> Result<(), String> {
+    let mut early = BTreeMap::new();
+    for (wanted, &seed) in seeds.iter().enumerate() {
+        let verdict = loop {
+            if let Some(verdict) = early.remove(&wanted) {
+                break verdict;
+            }
+            let Ok((index, verdict)) = verdicts.recv() else { return Ok(()) };
+            early.insert(index, verdict);
+        };
+        if !on_verdict(seed, verdict?)? {
             return Ok(());
         }
     }
+    Ok(())
 }
 
 fn start(batch: &Batch, seed: u64) -> Result<Child, String> {
