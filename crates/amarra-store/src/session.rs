@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::audit::AuditDraft;
+use crate::read_model::ViewWrite;
 use crate::unit::UnitOfWork;
 
 /// A state that is stored under a kind and an id.
@@ -188,6 +189,23 @@ impl<'u> Session<'u> {
         after: Option<Duration>,
     ) -> Result<(), TxError> {
         self.unit.schedule(id, after).await
+    }
+
+    /// Writes a row of a read model, in the unit of work of the change it shows.
+    ///
+    /// # Errors
+    /// Any [`TxError`].
+    pub async fn write_view<T: Serialize + Sync>(
+        &mut self,
+        (view, key): (&str, &str),
+        position: Version,
+        row: &T,
+    ) -> Result<(), TxError> {
+        let body = serde_json::to_vec(row)
+            .map_err(|e| TxError::Corrupt { what: format!("{view}/{key}"), why: e.to_string() })?;
+        let (view, key) = (view.into(), key.into());
+        let body = Some(Bytes::from(body));
+        self.unit.write_view(ViewWrite { view, key, position, body }).await
     }
 }
 

@@ -97,7 +97,7 @@ async fn carry_out(
         let (action, row) = (action(next.status), next.clone());
         let version = session.save(&mut loaded, next, action).await?;
         let row = view::reservation(&row, version);
-        view::write(session, (view::RESERVATIONS, &loaded.id.id), version, &row).await?;
+        session.write_view((view::RESERVATIONS, &loaded.id.id), version, &row).await?;
         let held = row.status == ReservationStatus::Held;
         let timer = held.then(|| row.expires_at.since(session.now()));
         session.schedule(&loaded.id, timer).await?;

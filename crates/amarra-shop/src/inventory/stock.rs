@@ -44,7 +44,7 @@ pub(super) async fn apply(
     let version = session.save(&mut loaded, next.clone(), movement.action()).await?;
     record(session, (sku, version), movement, reference).await?;
     let row = view::availability(&next, version);
-    view::write(session, (view::STOCK, sku.as_str()), version, &row).await?;
+    session.write_view((view::STOCK, sku.as_str()), version, &row).await?;
     let message =
         StockAdjusted { sku: sku.clone(), on_hand: next.on_hand, reserved: next.reserved };
     let draft = Draft {

@@ -1,9 +1,7 @@
 //! Read models of Inventory: stock levels and reservations, written with the change itself.
 
 use amarra_core::{Timestamp, Version};
-use amarra_store::read_model::ViewWrite;
-use amarra_store::{ReadModel, Session, TxError};
-use bytes::Bytes;
+use amarra_store::{ReadModel, TxError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -54,25 +52,6 @@ pub fn reservation(state: &Reservation, version: Version) -> ReservationView {
         cause: state.cause,
         version: version.get(),
     }
-}
-
-/// Writes a row in the unit of work of the change it shows.
-///
-/// # Errors
-/// Any [`TxError`].
-pub(super) async fn write<T: Serialize + Sync>(
-    session: &mut Session<'_>,
-    (view, key): (&str, &str),
-    position: Version,
-    row: &T,
-) -> Result<(), TxError> {
-    let body = serde_json::to_vec(row)
-        .map_err(|e| TxError::Corrupt { what: format!("{view}/{key}"), why: e.to_string() })?;
-    let (view, key) = (view.into(), key.into());
-    session
-        .unit()
-        .write_view(ViewWrite { view, key, position, body: Some(Bytes::from(body)) })
-        .await
 }
 
 /// Reads a row, none when there is none.

@@ -233,7 +233,7 @@ async fn save(
     if before.as_ref() != Some(&after) {
         let version = session.save(&mut loaded, after.clone(), action).await?;
         let row = view::payment(&after, version);
-        view::write(session, (view::PAYMENTS, &loaded.id.id), version, &row).await?;
+        session.write_view((view::PAYMENTS, &loaded.id.id), version, &row).await?;
     }
     for entry in effects.entries {
         if !entry.is_balanced() {
@@ -242,7 +242,7 @@ async fn save(
         let id = super::journal::JournalEntry::aggregate_id(&entry.id);
         let mut fresh = Loaded { id, version: Version::ABSENT, state: None };
         let version = session.save(&mut fresh, entry.clone(), "record").await?;
-        view::write(session, (view::JOURNAL, &entry.id), version, &entry).await?;
+        session.write_view((view::JOURNAL, &entry.id), version, &entry).await?;
     }
     for (event, cause) in &effects.events {
         tell(session, &loaded, event, cause.as_ref()).await?;

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use amarra_core::{Timestamp, Version};
-use amarra_store::read_model::ViewWrite;
-use amarra_store::{Aggregate, Session, TxError};
-use bytes::Bytes;
+use amarra_store::Aggregate;
 use serde::{Deserialize, Serialize};
 
 use super::journal::JournalEntry;
@@ -117,20 +115,4 @@ pub fn payment(state: &Payment, version: Version) -> PaymentView {
         unresolved: state.unresolved,
         version: version.get(),
     }
-}
-
-/// Writes a row in the unit of work of the change it shows.
-pub(super) async fn write<T: Serialize + Sync>(
-    session: &mut Session<'_>,
-    (view, key): (&str, &str),
-    position: Version,
-    row: &T,
-) -> Result<(), TxError> {
-    let body = serde_json::to_vec(row)
-        .map_err(|e| TxError::Corrupt { what: format!("{view}/{key}"), why: e.to_string() })?;
-    let (view, key) = (view.into(), key.into());
-    session
-        .unit()
-        .write_view(ViewWrite { view, key, position, body: Some(Bytes::from(body)) })
-        .await
 }
