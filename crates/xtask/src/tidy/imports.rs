@@ -13,7 +13,14 @@ const TABLE: &[(&str, &[&str])] = &[
     ("amarra-conformance", CORE_BUT_SHOP),
     ("amarra-memory", CORE),
     ("amarra-http", CORE),
-    ("xtask", &[]),
+    ("amarra-kafka", CORE),
+    ("amarra-postgres", CORE),
+    ("amarra-sqlite", CORE),
+    ("amarra-tokio", CORE),
+    ("testbed", &[]),
+    ("xtask", &["testbed"]),
+    ("amarra", ANYTHING),
+    ("benches", ANYTHING),
     ("sim", ANYTHING),
     ("examples", ANYTHING),
 ];
@@ -40,10 +47,15 @@ const ANYTHING: &[&str] = &[
     "amarra-conformance",
     "amarra-memory",
     "amarra-http",
+    "amarra-kafka",
+    "amarra-postgres",
+    "amarra-sqlite",
+    "amarra-tokio",
+    "testbed",
 ];
 
 /// What tests may depend on besides.
-const FOR_TESTS: &[&str] = &["amarra-conformance", "amarra-memory"];
+const FOR_TESTS: &[&str] = &["amarra-conformance", "amarra-memory", "amarra-tokio", "testbed"];
 
 const SERVICES: &[&str] = &[
     "users",

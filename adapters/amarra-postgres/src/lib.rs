@@ -1,0 +1,1 @@
+//! The store, outbox, inbox and read models on PostgreSQL.

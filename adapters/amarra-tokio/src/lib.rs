@@ -1,0 +1,1 @@
+//! Clock, timer, entropy and a task group for real time on tokio.

@@ -1,0 +1,3 @@
+//! The shop as one process or many.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Measures Amarra against its peers, as ratios within one run.

@@ -1,0 +1,1 @@
+//! Private PostgreSQL and Kafka servers and a faulty TCP proxy for tests and benchmarks.
