@@ -1,0 +1,1 @@
+-- The outbox: rows to be relayed, leases and cursors of its shards.

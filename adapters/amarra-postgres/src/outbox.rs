@@ -1,0 +1,1 @@
+//! The outbox port: appends rows inside the caller's transaction.
