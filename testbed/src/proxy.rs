@@ -1,10 +1,28 @@
 //! A TCP proxy that does to a connection what networks do.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+mod link;
+mod state;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+pub use self::state::Rule;
+use self::state::Shared;
+
 use crate::error::Error;
+use crate::home::Home;
+use crate::patience::until;
+use crate::port::Port;
+
+/// How long connections may take to end when the proxy is dropped.
+const DROP_PATIENCE: Duration = Duration::from_secs(5);
+/// Threads do little: they need no more stack, in bytes.
+const STACK: usize = 256 << 10;
+/// The longest pattern of a rule, in bytes.
+const PATTERN_MAX: usize = 4_096;
 
 /// A way through the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,27 +60,26 @@ impl Default for ProxyOptions {
 }
 
 /// A TCP proxy on a loopback port of its own.
+///
+/// # Example
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::{TcpListener, TcpStream};
+/// use testbed::{CutAt, Direction, Proxy};
+///
+/// let server = TcpListener::bind("127.0.0.1:0")?;
+/// let proxy = Proxy::start(server.local_addr()?)?;
+/// let rule = proxy.cut_when(Direction::Up, b"COMMIT", CutAt::Before);
+/// let mut client = TcpStream::connect(proxy.addr())?;
+/// client.write_all(b"COMMIT")?;
+/// assert!(rule.wait(std::time::Duration::from_secs(30)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Proxy {
-    addr: SocketAddr,
-}
-
-/// A cut that waits for its pattern, and happens once.
-#[derive(Debug, Clone)]
-pub struct Rule(Arc<()>);
-
-impl Rule {
-    /// Tells whether it has cut.
-    #[must_use]
-    pub fn hit(&self) -> bool {
-        false
-    }
-
-    /// Waits until it has cut; `false` when it has not within `patience`.
-    #[must_use]
-    pub fn wait(&self, patience: Duration) -> bool {
-        crate::patience::until(patience, || self.hit().then_some(())).is_some()
-    }
+    port: Port,
+    shared: Arc<Shared>,
+    acceptor: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Proxy {
@@ -78,36 +95,120 @@ impl Proxy {
     ///
     /// # Errors
     /// When a bound is out of range, or no port can be bound.
-    pub fn start_with(target: SocketAddr, _options: ProxyOptions) -> Result<Self, Error> {
-        Ok(Self { addr: target })
+    pub fn start_with(target: SocketAddr, options: ProxyOptions) -> Result<Self, Error> {
+        if !(1..=4_096).contains(&options.connections_max) {
+            return Err(Error::Misuse("connections_max must be 1 to 4096".into()));
+        }
+        let port = Port::pick(&Home::find()?)?;
+        let shared = Arc::new(Shared::new(target, options.connections_max));
+        let proxy = Self { port, shared, acceptor: Mutex::new(None) };
+        proxy.accept()?;
+        Ok(proxy)
     }
 
     /// Where clients connect to.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.port.addr()
     }
 
-    /// Delays every byte by this much, each way; zero ends it.
-    pub fn latency(&self, _each_way: Duration) {}
+    /// The port clients connect to, on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
 
-    /// Refuses new connections, or accepts them again.
-    pub fn refuse(&self, _on: bool) {}
+    /// Delays every byte by this much each way, without slowing the flow; zero ends it.
+    pub fn latency(&self, each_way: Duration) {
+        self.shared.change(|state| state.latency = each_way);
+    }
 
-    /// Holds back what passes in a direction, losing nothing, or lets it go.
-    pub fn stall(&self, _direction: Direction, _on: bool) {}
+    /// Refuses new connections, as a server that is down does, or accepts them again.
+    ///
+    /// # Errors
+    /// When the port cannot be bound again.
+    pub fn refuse(&self, on: bool) -> Result<(), Error> {
+        if on {
+            self.close()
+        } else {
+            self.accept()?
+        }
+        Ok(())
+    }
 
-    /// Cuts every connection there is.
-    pub fn cut_now(&self) {}
+    /// Holds back what passes in a direction, losing nothing, or lets it go; connections stay open.
+    pub fn stall(&self, direction: Direction, on: bool) {
+        self.shared.change(|state| *state.stalled.of(direction) = on);
+    }
 
-    /// Cuts the first connection in which `pattern` passes in `direction`, once.
-    pub fn cut_when(&self, _direction: Direction, _pattern: &[u8], _at: CutAt) -> Rule {
-        Rule(Arc::new(()))
+    /// Cuts every connection there is; new ones are accepted.
+    pub fn cut_now(&self) {
+        self.shared.cut_all();
+    }
+
+    /// Cuts the first connection in which `pattern` passes in `direction`, once; the pattern may be
+    /// split over packets.
+    ///
+    /// # Panics
+    /// When the pattern is empty or longer than 4,096 bytes.
+    #[must_use = "a rule that is not asked whether it cut proves nothing"]
+    pub fn cut_when(&self, direction: Direction, pattern: &[u8], at: CutAt) -> Rule {
+        assert!((1..=PATTERN_MAX).contains(&pattern.len()), "a pattern has 1 to 4096 bytes");
+        self.shared.arm(direction, pattern, at)
+    }
+
+    /// Forgets every rule that has not cut yet, every stall and the latency.
+    pub fn heal(&self) {
+        self.shared.change(state::State::heal);
     }
 
     /// How many connections there are.
     #[must_use]
     pub fn connections(&self) -> usize {
-        0
+        self.shared.connections()
+    }
+
+    /// Binds the port and accepts, unless it does.
+    fn accept(&self) -> Result<(), Error> {
+        let mut acceptor = self.acceptor.lock().unwrap_or_else(PoisonError::into_inner);
+        if acceptor.is_some() {
+            return Ok(());
+        }
+        let failed = |e: io::Error| Error::command(format!("proxying on {}", self.addr()), e);
+        let listener = TcpListener::bind(self.addr()).map_err(failed)?;
+        self.shared.change(|state| state.refusing = false);
+        let shared = Arc::clone(&self.shared);
+        let accepting = move || {
+            for stream in listener.incoming() {
+                if shared.is_refusing() {
+                    break;
+                }
+                if let Ok(stream) = stream {
+                    link::open(&shared, stream);
+                }
+            }
+        };
+        let spawned = thread::Builder::new().stack_size(STACK).spawn(accepting).map_err(failed)?;
+        *acceptor = Some(spawned);
+        Ok(())
+    }
+
+    /// Closes the listening port; returns once it is closed.
+    fn close(&self) {
+        let mut acceptor = self.acceptor.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(thread) = acceptor.take() else { return };
+        self.shared.change(|state| state.refusing = true);
+        // Wakes the acceptor, which then sees that it is to end.
+        let _ = TcpStream::connect(self.addr());
+        let _ = thread.join();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.close();
+        self.shared.change(|state| state.closing = true);
+        self.shared.cut_all();
+        until(DROP_PATIENCE, || (self.shared.connections() == 0).then_some(()));
     }
 }

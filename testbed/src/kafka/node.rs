@@ -35,6 +35,24 @@ struct Ports {
     proxied: Option<Port>,
 }
 
+impl Ports {
+    fn listeners(&self, proxy: Option<SocketAddr>) -> String {
+        let plain = self.plain.addr();
+        let mut bound = format!("PLAINTEXT://{plain},CONTROLLER://{}", self.controller.addr());
+        let mut advertised = format!("PLAINTEXT://{plain}");
+        let mut protocols = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT".to_owned();
+        if let (Some(port), Some(proxy)) = (&self.proxied, proxy) {
+            let _ = write!(bound, ",PROXIED://{}", port.addr());
+            let _ = write!(advertised, ",PROXIED://{proxy}");
+            protocols.push_str(",PROXIED:PLAINTEXT");
+        }
+        format!(
+            "listeners={bound}\nadvertised.listeners={advertised}\n\
+             listener.security.protocol.map={protocols}\n"
+        )
+    }
+}
+
 /// The ports of every node, which each has to know.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -70,8 +88,10 @@ impl Plan {
             let mut copy = Command::new("cp");
             copy.arg("-a").arg(installed.templates.join(format!("node-{id}")));
             install::run("copying a data folder", copy.arg(folder.join("data")))?;
-            let proxied = proxy.as_ref().map(Proxy::addr);
-            let text = properties(id, &ports, &voters, proxied, &folder, options);
+            let listeners = ports.listeners(proxy.as_ref().map(Proxy::addr));
+            let mut text = format!("node.id={id}\ncontroller.quorum.voters={voters}\n{listeners}");
+            let _ = writeln!(text, "log.dirs={}", folder.join("data").display());
+            text.push_str(&shared(options));
             let file = folder.join("server.properties");
             fs::write(&file, text).map_err(|e| Error::file("write", &file, e))?;
             Ok(Node { guardian, proxy, folder, ports })
@@ -107,33 +127,10 @@ fn duty(
     }
 }
 
-fn properties(
-    id: u8,
-    ports: &Ports,
-    voters: &str,
-    proxy: Option<SocketAddr>,
-    folder: &Path,
-    options: &KafkaOptions,
-) -> String {
-    let plain = ports.plain.addr();
-    let mut listeners = format!("PLAINTEXT://{plain},CONTROLLER://{}", ports.controller.addr());
-    let mut advertised = format!("PLAINTEXT://{plain}");
-    let mut protocols = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT".to_owned();
-    if let (Some(port), Some(proxy)) = (&ports.proxied, proxy) {
-        let _ = write!(listeners, ",PROXIED://{}", port.addr());
-        let _ = write!(advertised, ",PROXIED://{proxy}");
-        protocols.push_str(",PROXIED:PLAINTEXT");
-    }
-    let mut text = format!(
-        "process.roles=broker,controller\nnode.id={id}\ncontroller.quorum.voters={voters}\n\
-         listeners={listeners}\nadvertised.listeners={advertised}\n\
-         listener.security.protocol.map={protocols}\n\
-         inter.broker.listener.name=PLAINTEXT\ncontroller.listener.names=CONTROLLER\n\
-         log.dirs={}\n{}",
-        folder.join("data").display(),
-        SHARED
-    );
+/// What is the same on every node.
+fn shared(options: &KafkaOptions) -> String {
     let (replicas, in_sync) = if options.nodes == 1 { (1, 1) } else { (3, 2) };
+    let mut text = SHARED.to_owned();
     let _ = write!(
         text,
         "default.replication.factor={replicas}\nmin.insync.replicas={in_sync}\n\
@@ -150,9 +147,11 @@ fn properties(
     text
 }
 
-/// What every node has: short sessions and heartbeats so that tests need not wait for them, and no
+/// Roles, short sessions and heartbeats so that tests need not wait for them, and no
 /// topics that a typing error creates.
-const SHARED: &str = "num.partitions=3\nauto.create.topics.enable=false\n\
+const SHARED: &str = "process.roles=broker,controller\n\
+    inter.broker.listener.name=PLAINTEXT\ncontroller.listener.names=CONTROLLER\n\
+    num.partitions=3\nauto.create.topics.enable=false\n\
     offsets.topic.num.partitions=5\ntransaction.state.log.num.partitions=5\n\
     group.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=500\n\
     group.consumer.min.session.timeout.ms=1000\ngroup.consumer.session.timeout.ms=3000\n\
