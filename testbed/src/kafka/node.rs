@@ -130,10 +130,13 @@ fn duty(
 /// What is the same on every node.
 fn shared(options: &KafkaOptions) -> String {
     let (replicas, in_sync) = if options.nodes == 1 { (1, 1) } else { (3, 2) };
+    // A broker that was killed may come back only once its old session is over.
+    let (session, heartbeat) = if options.nodes == 1 { (2_000, 250) } else { (3_000, 500) };
     let mut text = SHARED.to_owned();
     let _ = write!(
         text,
-        "default.replication.factor={replicas}\nmin.insync.replicas={in_sync}\n\
+        "broker.session.timeout.ms={session}\nbroker.heartbeat.interval.ms={heartbeat}\n\
+         default.replication.factor={replicas}\nmin.insync.replicas={in_sync}\n\
          offsets.topic.replication.factor={replicas}\n\
          transaction.state.log.replication.factor={replicas}\n\
          transaction.state.log.min.isr={in_sync}\n\
@@ -156,5 +159,5 @@ const SHARED: &str = "process.roles=broker,controller\n\
     group.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=500\n\
     group.consumer.min.session.timeout.ms=1000\ngroup.consumer.session.timeout.ms=3000\n\
     group.consumer.min.heartbeat.interval.ms=100\ngroup.consumer.heartbeat.interval.ms=300\n\
-    broker.session.timeout.ms=6000\ncontroller.quorum.election.timeout.ms=500\n\
+    controller.quorum.election.timeout.ms=500\n\
     controller.quorum.fetch.timeout.ms=1000\nlog.segment.bytes=67108864\n";
