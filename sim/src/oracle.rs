@@ -384,6 +384,5 @@ fn decode(id: &AggregateId, body: &[u8]) -> Saved {
 }
 
 fn header<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
-    let (_, value) = record.headers.iter().find(|(n, _)| n.as_ref() == name)?;
-    std::str::from_utf8(value).ok()
+    std::str::from_utf8(record.headers.get(name)?).ok()
 }

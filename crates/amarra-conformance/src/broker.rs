@@ -36,7 +36,7 @@ pub(crate) fn publish(topic: &Topic, key: &str, number: u32) -> Publish {
         topic: topic.clone(),
         record: Record {
             key: Bytes::copy_from_slice(key.as_bytes()),
-            headers: vec![("number".into(), Bytes::from(number.to_string()))],
+            headers: [("number", Bytes::from(number.to_string()))].into_iter().collect(),
             value: Bytes::from(number.to_string()),
         },
     }

@@ -9,7 +9,7 @@ use amarra_store::{HandlerError, Session, Store, UnitOfWork};
 use crate::backend::{HandlerBackend, StoreBackend};
 use crate::check::{Must, begin, commit};
 use crate::law::suite;
-use crate::reader::Reader;
+use crate::reader::{Reader, envelope};
 
 suite! {
     ($)
@@ -32,8 +32,8 @@ pub(crate) async fn trace<B: StoreBackend>(b: &B) -> Vec<String> {
     }
     let mut reader = Reader::open(b, "observer", 1000).await;
     for row in reader.drain().await {
-        let envelope = row.message.envelope;
-        trace.push(format!("{} of {} on {}", envelope.kind, envelope.subject, row.message.topic));
+        let envelope = envelope(&row);
+        trace.push(format!("{} of {} on {}", envelope.kind, envelope.subject, row.topic));
     }
     reader.close().await;
     trace
@@ -98,7 +98,7 @@ pub async fn hnd_1_what_a_message_changes_is_stamped_with_its_cause<B: HandlerBa
         assert_eq!(row.entry.correlation, message.envelope.correlation, "{:?}", row.entry);
     }
     for row in reader.drain().await {
-        let envelope = row.message.envelope;
+        let envelope = envelope(&row);
         assert_eq!(envelope.correlation, message.envelope.correlation, "{envelope:?}");
         assert_eq!(envelope.causation, Some(message.envelope.id), "{envelope:?}");
     }

@@ -46,10 +46,12 @@ fn delivery(key: &str, offset: u64) -> Delivery {
         offset: Offset(offset),
         record: Record {
             key: Bytes::copy_from_slice(key.as_bytes()),
-            headers: vec![
-                ("h".into(), Bytes::from_static(&[0, 255])),
-                ("h".into(), Bytes::from(format!("{offset}"))),
-            ],
+            headers: [
+                ("h", Bytes::from_static(&[0, 255])),
+                ("h", Bytes::from(format!("{offset}"))),
+            ]
+            .into_iter()
+            .collect(),
             value: Bytes::from(vec![0xff, 0x00, 0x7f]),
         },
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use amarra_core::{Class, Classify, PartitionKey};
 use amarra_messaging::message::Delivery;
 use amarra_messaging::runtime::Processor;
-use amarra_messaging::{Group, Topic};
+use amarra_messaging::{Group, Headers, Topic};
 use bytes::Bytes;
 use futures_util::future::join;
 
@@ -113,7 +113,7 @@ pub async fn prc_1_an_undecodable_message_is_named_and_its_batch_leaves_no_trace
     b: B,
 ) {
     let mut garbled = batch(&b, "k", 0..3);
-    garbled[1].record.headers.clear();
+    garbled[1].record.headers = Headers::new();
     let e = refusal(processor(&b, "a").apply(&garbled).await, "a batch with garbage in it");
     assert_eq!((e.class(), e.culprit), (Class::Fatal, Some(1)), "{e}");
     assert_eq!(noted(&b, "k").await, []);
@@ -245,7 +245,7 @@ pub async fn prc_3_a_parked_message_that_comes_again_is_not_applied<B: Processor
 /// Garbage has a key too, and its followers wait behind it.
 pub async fn prc_3_an_undecodable_message_parks_its_key<B: ProcessorBackend>(b: B) {
     let mut garbage = delivery(&b.env(), NOTED, "k", 0);
-    garbage.record.headers.clear();
+    garbage.record.headers = Headers::new();
     garbage.record.value = Bytes::from_static(&[0xff, 0xfe]);
     let follower = delivery(&b.env(), NOTED, "k", 1);
     let processor = processor(&b, "a");

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amarra_core::EventId;
-use amarra_messaging::OutboxLog;
+use amarra_core::{Envelope, EventId};
 use amarra_messaging::message::{Pos, Seq};
 use amarra_messaging::outbox::{Chunk, Cursor, LogError, Row};
+use amarra_messaging::{OutboxLog, wire};
 
 use crate::backend::StoreBackend;
 use crate::check::{Must, owner};
@@ -114,7 +114,7 @@ pub(crate) async fn busy_shard(b: &impl StoreBackend, name: &str, ttl: Duration)
 pub(crate) fn assert_once(rows: &[Row], expect: impl IntoIterator<Item = EventId>) {
     let mut counts: BTreeMap<EventId, (u32, u32)> = BTreeMap::new();
     for row in rows {
-        counts.entry(row.message.envelope.id).or_default().0 += 1;
+        counts.entry(event(row)).or_default().0 += 1;
     }
     for id in expect {
         counts.entry(id).or_default().1 += 1;
@@ -127,10 +127,10 @@ pub(crate) fn assert_once(rows: &[Row], expect: impl IntoIterator<Item = EventId
 /// Asserts that the versions of each key ascend without a gap from 1.
 #[track_caller]
 pub(crate) fn assert_commit_order(rows: &[Row]) {
-    let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     for row in rows {
-        let envelope = &row.message.envelope;
-        let last = seen.entry(envelope.partition_key.as_str()).or_default();
+        let envelope = &envelope(row);
+        let last = seen.entry(envelope.partition_key.to_string()).or_default();
         let version = envelope.subject_version.get();
         let key = &envelope.partition_key;
         assert_eq!(version, *last + 1, "key {key}: version {version} follows version {last}");
@@ -138,9 +138,21 @@ pub(crate) fn assert_commit_order(rows: &[Row]) {
     }
 }
 
+/// Decodes the envelope of a row.
+#[track_caller]
+pub(crate) fn envelope(row: &Row) -> Envelope {
+    wire::envelope(&row.record).must("a row is not the record that was appended")
+}
+
+/// Returns the event of a row.
+#[track_caller]
+pub(crate) fn event(row: &Row) -> EventId {
+    envelope(row).id
+}
+
 /// Returns the events of rows, in order.
 pub(crate) fn ids(rows: &[Row]) -> Vec<EventId> {
-    rows.iter().map(|row| row.message.envelope.id).collect()
+    rows.iter().map(event).collect()
 }
 
 /// Returns a cursor that stands behind `rows` of an open batch.

@@ -134,11 +134,9 @@ pub async fn trn_2_an_acknowledged_record_is_readable_as_it_was_given<B: BrokerB
     let topic = topic(&b, "things", 1).await;
     let record = Record {
         key: Bytes::from((1..=255).collect::<Vec<u8>>()),
-        headers: vec![
-            ("b".into(), Bytes::from_static(b"1")),
-            ("a".into(), Bytes::new()),
-            ("b".into(), Bytes::from_static(&[0, 255, 10])),
-        ],
+        headers: [("b", b"1".as_slice()), ("a", b"".as_slice()), ("b", [0, 255, 10].as_slice())]
+            .into_iter()
+            .collect(),
         value: Bytes::from((0..=255).collect::<Vec<u8>>()),
     };
     let mut session = open(&b, "a", &lease(0, 1)).await;

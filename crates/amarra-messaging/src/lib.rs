@@ -3,6 +3,7 @@
 pub mod config;
 pub mod consumer;
 pub mod error;
+pub mod headers;
 pub mod inbox;
 pub mod message;
 pub mod outbox;
@@ -16,6 +17,7 @@ pub mod wire;
 pub use config::ConfigError;
 pub use consumer::{Consumer, ConsumerError, Polled};
 pub use error::TxError;
+pub use headers::Headers;
 pub use inbox::{Admit, Inbox};
 pub use message::{Group, Incoming, Offset, Outgoing, Partition, Position, Record, Topic};
 pub use outbox::{Outbox, OutboxLog};

@@ -7,6 +7,8 @@ use amarra_core::{Envelope, PartitionKey};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::headers::Headers;
+
 amarra_core::text_ids! {
     /// A stream of messages, split in partitions.
     Topic,
@@ -82,8 +84,8 @@ pub struct Position {
 pub struct Record {
     /// Chooses the partition.
     pub key: Bytes,
-    /// Names and values, in order; names may repeat.
-    pub headers: Vec<(Arc<str>, Bytes)>,
+    /// Names and values.
+    pub headers: Headers,
     /// The payload.
     pub value: Bytes,
 }
@@ -101,12 +103,20 @@ pub struct Delivery {
     pub record: Record,
 }
 
-impl Delivery {
+impl Record {
     /// Returns the key as text; bytes that are not UTF-8 are replaced, which still keeps equal keys
     /// equal.
     #[must_use]
+    pub fn partition_key(&self) -> PartitionKey {
+        PartitionKey::new(String::from_utf8_lossy(&self.key).as_ref())
+    }
+}
+
+impl Delivery {
+    /// Returns [`Record::partition_key`].
+    #[must_use]
     pub fn key(&self) -> PartitionKey {
-        PartitionKey::new(String::from_utf8_lossy(&self.record.key).as_ref())
+        self.record.partition_key()
     }
 }
 

@@ -5,12 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amarra_core::{Class, Classify, PartitionKey};
+use amarra_core::{Class, Classify, PartitionKey, Timestamp};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TxError;
-use crate::message::{Epoch, Outgoing, Owner, Pos, Seq, Shard, Topic};
+use crate::message::{Epoch, Outgoing, Owner, Pos, Record, Seq, Shard, Topic};
 
 /// Appends messages to the outbox inside the caller's transaction.
 ///
@@ -87,8 +87,13 @@ pub struct Lease {
 pub struct Row {
     /// Its sequence value.
     pub seq: Seq,
-    /// Its message.
-    pub message: Outgoing,
+    /// Where it goes.
+    pub topic: Topic,
+    /// The message as the broker will store it, but for its position: see
+    /// [`wire::encode`](crate::wire::encode).
+    pub record: Record,
+    /// When it was appended.
+    pub at: Timestamp,
 }
 
 /// What the next read of a shard found.
@@ -118,8 +123,10 @@ pub struct ParkedRow {
     pub seq: Seq,
     /// Its position, which it keeps when it is published later.
     pub pos: Pos,
-    /// The message.
-    pub message: Outgoing,
+    /// Where it goes.
+    pub topic: Topic,
+    /// The message, without its position.
+    pub record: Record,
     /// Why, in words for an operator.
     pub reason: Arc<str>,
 }

@@ -1,12 +1,19 @@
 //! Turns envelopes into broker records and back: CloudEvents, Kafka binary mode.
 
+use std::fmt::Display;
+use std::io::Write;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use amarra_core::{AggregateId, Class, Classify, Envelope, PartitionKey, Timestamp, Version};
 use bytes::Bytes;
 
+use crate::headers::{self, Headers};
 use crate::message::{Delivery, Incoming, Pos, Position, Record, Shard};
+
+/// Room for the headers of an ordinary envelope.
+const HEADERS_BYTES: usize = 640;
+/// Room for those of a position.
+const POSITION_BYTES: usize = 96;
 
 /// Why a record is not one of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,35 +45,52 @@ impl Classify for WireError {
 /// Encodes an envelope as a record, with its outbox position when it has one.
 #[must_use]
 pub fn encode(envelope: &Envelope, position: Option<&Position>) -> Record {
-    let mut headers = Vec::with_capacity(17);
-    let mut put = |name: &str, value: String| headers.push((Arc::from(name), Bytes::from(value)));
-    put("ce_specversion", "1.0".to_owned());
-    put("ce_id", envelope.id.to_string());
-    put("ce_source", envelope.source.to_string());
-    put("ce_type", envelope.kind.to_string());
-    put("ce_time", envelope.time.to_string());
-    put("ce_timemicros", envelope.time.as_micros().to_string());
-    put("ce_subject", envelope.subject.to_string());
-    put("ce_subjectversion", envelope.subject_version.to_string());
-    put("ce_schemaversion", envelope.schema_version.to_string());
-    put("ce_partitionkey", envelope.partition_key.to_string());
-    put("ce_correlationid", envelope.correlation.to_string());
+    let mut headers = Vec::with_capacity(HEADERS_BYTES);
+    put(&mut headers, "ce_specversion", "1.0");
+    put(&mut headers, "ce_id", envelope.id);
+    put(&mut headers, "ce_source", &envelope.source);
+    put(&mut headers, "ce_type", &envelope.kind);
+    put(&mut headers, "ce_time", envelope.time);
+    put(&mut headers, "ce_timemicros", envelope.time.as_micros());
+    put(&mut headers, "ce_subject", &envelope.subject);
+    put(&mut headers, "ce_subjectversion", envelope.subject_version);
+    put(&mut headers, "ce_schemaversion", envelope.schema_version);
+    put(&mut headers, "ce_partitionkey", &envelope.partition_key);
+    put(&mut headers, "ce_correlationid", envelope.correlation);
     if let Some(causation) = envelope.causation {
-        put("ce_causationid", causation.to_string());
+        put(&mut headers, "ce_causationid", causation);
     }
-    put("ce_actor", envelope.actor.to_string());
-    put("traceparent", envelope.traceparent.to_string());
-    put("content-type", "application/json".to_owned());
-    if let Some(position) = position {
-        put("outbox-source", position.source.to_string());
-        put("outbox-shard", position.shard.to_string());
-        put("outbox-pos", position.pos.to_string());
+    put(&mut headers, "ce_actor", &envelope.actor);
+    put(&mut headers, "traceparent", &envelope.traceparent);
+    put(&mut headers, "content-type", "application/json");
+    if let Some(Position { source, shard, pos }) = position {
+        put_position(&mut headers, source, *shard, *pos);
     }
     Record {
         key: Bytes::copy_from_slice(envelope.partition_key.as_str().as_bytes()),
-        headers,
+        headers: Headers::from_written(headers),
         value: envelope.data.clone(),
     }
+}
+
+/// Returns headers that were encoded without a position, with one.
+pub(crate) fn positioned(headers: &Headers, source: &str, shard: Shard, pos: Pos) -> Headers {
+    let plain = headers.as_bytes();
+    let mut buffer = Vec::with_capacity(plain.len().saturating_add(POSITION_BYTES));
+    buffer.extend_from_slice(plain);
+    put_position(&mut buffer, source, shard, pos);
+    Headers::from_written(buffer)
+}
+
+fn put_position(headers: &mut Vec<u8>, source: &str, shard: Shard, pos: Pos) {
+    put(headers, "outbox-source", source);
+    put(headers, "outbox-shard", shard);
+    put(headers, "outbox-pos", pos);
+}
+
+fn put(headers: &mut Vec<u8>, name: &str, value: impl Display) {
+    // Writing to a vector cannot fail.
+    headers::write(headers, name, |buffer| write!(buffer, "{value}").unwrap_or_default());
 }
 
 /// Decodes a delivery.
@@ -74,7 +98,22 @@ pub fn encode(envelope: &Envelope, position: Option<&Position>) -> Record {
 /// # Errors
 /// [`WireError`] names the header; the payload is not looked at.
 pub fn decode(delivery: &Delivery) -> Result<Incoming, WireError> {
-    let headers = Headers(&delivery.record);
+    let headers = Found(&delivery.record.headers);
+    Ok(Incoming {
+        topic: delivery.topic.clone(),
+        partition: delivery.partition,
+        offset: delivery.offset,
+        envelope: envelope(&delivery.record)?,
+        position: headers.position()?,
+    })
+}
+
+/// Decodes the envelope of a record.
+///
+/// # Errors
+/// [`WireError`] names the header; the payload is not looked at.
+pub fn envelope(record: &Record) -> Result<Envelope, WireError> {
+    let headers = Found(&record.headers);
     let spec = headers.text("ce_specversion")?;
     if spec != "1.0" {
         return Err(WireError::SpecVersion(spec.to_owned()));
@@ -84,7 +123,7 @@ pub fn decode(delivery: &Delivery) -> Result<Incoming, WireError> {
         name: "ce_subject",
         why: format!("{subject:?} is not kind/id"),
     })?;
-    let envelope = Envelope {
+    Ok(Envelope {
         id: headers.parse("ce_id")?,
         source: headers.text("ce_source")?.into(),
         kind: headers.text("ce_type")?.into(),
@@ -97,34 +136,26 @@ pub fn decode(delivery: &Delivery) -> Result<Incoming, WireError> {
         actor: headers.parse("ce_actor")?,
         traceparent: headers.parse("traceparent")?,
         time: Timestamp::from_micros(headers.parse("ce_timemicros")?),
-        data: delivery.record.value.clone(),
-    };
-    let position = match headers.find("outbox-source") {
-        None => None,
-        Some(_) => Some(Position {
-            source: headers.text("outbox-source")?.into(),
-            shard: Shard(headers.parse("outbox-shard")?),
-            pos: Pos(headers.parse("outbox-pos")?),
-        }),
-    };
-    Ok(Incoming {
-        topic: delivery.topic.clone(),
-        partition: delivery.partition,
-        offset: delivery.offset,
-        envelope,
-        position,
+        data: record.value.clone(),
     })
 }
 
-struct Headers<'a>(&'a Record);
+struct Found<'a>(&'a Headers);
 
-impl<'a> Headers<'a> {
-    fn find(&self, name: &str) -> Option<&'a Bytes> {
-        self.0.headers.iter().find(|(n, _)| n.as_ref() == name).map(|(_, value)| value)
+impl<'a> Found<'a> {
+    fn position(&self) -> Result<Option<Position>, WireError> {
+        if self.0.get("outbox-source").is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Position {
+            source: self.text("outbox-source")?.into(),
+            shard: Shard(self.parse("outbox-shard")?),
+            pos: Pos(self.parse("outbox-pos")?),
+        }))
     }
 
     fn text(&self, name: &'static str) -> Result<&'a str, WireError> {
-        let value = self.find(name).ok_or(WireError::Missing(name))?;
+        let value = self.0.get(name).ok_or(WireError::Missing(name))?;
         std::str::from_utf8(value).map_err(|e| WireError::Malformed { name, why: e.to_string() })
     }
 
@@ -137,6 +168,6 @@ impl<'a> Headers<'a> {
         &self,
         name: &'static str,
     ) -> Result<Option<T>, WireError> {
-        self.find(name).map(|_| self.parse(name)).transpose()
+        self.0.get(name).map(|_| self.parse(name)).transpose()
     }
 }

@@ -8,7 +8,7 @@ use amarra_memory::{ClientId, MemoryBroker};
 use amarra_messaging::message::{Epoch, Owner, Record, Shard};
 use amarra_messaging::outbox::Lease;
 use amarra_messaging::transport::Publish;
-use amarra_messaging::{Group, Topic, Transport};
+use amarra_messaging::{Group, Headers, Topic, Transport};
 use madsim::net::NetSim;
 use madsim::runtime::Handle;
 
@@ -82,7 +82,7 @@ async fn poison(broker: MemoryBroker, topic: String, number: u64) {
     let lease = Lease { shard: Shard(0), epoch: Epoch(number), owner: Owner::new(FOREIGN) };
     let record = Record {
         key: format!("{POISON_KEY}{number}").into(),
-        headers: Vec::new(),
+        headers: Headers::new(),
         value: "not a CloudEvent".into(),
     };
     let publish = [Publish { topic: Topic::from(topic.as_str()), record }];

@@ -260,8 +260,8 @@ impl Drop for Replication<'_> {
 }
 
 fn size(record: &Record) -> usize {
-    let headers = record.headers.iter().map(|(name, value)| name.len().saturating_add(value.len()));
-    headers.fold(record.key.len().saturating_add(record.value.len()), usize::saturating_add)
+    let headers = record.headers.as_bytes().len();
+    record.key.len().saturating_add(record.value.len()).saturating_add(headers)
 }
 
 fn unavailable(acked: usize, why: &str) -> PublishError {

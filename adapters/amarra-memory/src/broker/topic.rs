@@ -96,7 +96,11 @@ mod tests {
     use super::*;
 
     fn stored(sequence: u64) -> Stored {
-        let record = Record { key: "k".into(), headers: Vec::new(), value: "v".into() };
+        let record = Record {
+            key: "k".into(),
+            headers: amarra_messaging::Headers::new(),
+            value: "v".into(),
+        };
         Stored { record, source: "s".into(), shard: Shard(0), producer: ProducerId(1), sequence }
     }
 

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use amarra_core::{PartitionKey, Timestamp};
-use amarra_messaging::Topic;
 use amarra_messaging::message::{Epoch, Outgoing, Owner, Seq, Shard};
 use amarra_messaging::outbox::{Cursor, Lease, LogError, ParkedRow, Row, Snapshot};
+use amarra_messaging::{Topic, wire};
 
 use crate::broker::murmur2::positive_murmur2;
 
@@ -21,11 +21,18 @@ pub(super) struct OutboxTable {
 #[derive(Debug, Default)]
 struct ShardRows {
     /// By transaction id, so that a difference of snapshots touches only its own rows.
-    by_xid: BTreeMap<u64, Vec<Row>>,
+    by_xid: BTreeMap<u64, Vec<Appended>>,
     epoch: Epoch,
     owner: Option<Owner>,
     expires: Timestamp,
     cursor: Cursor,
+}
+
+/// A row as the relay reads it, and the message that inspection shows.
+#[derive(Debug)]
+struct Appended {
+    row: Row,
+    message: Outgoing,
 }
 
 #[derive(Debug)]
@@ -59,8 +66,11 @@ impl OutboxTable {
         let shards = u32::try_from(self.shards.len()).unwrap_or(u32::MAX).max(1);
         let shard = usize::try_from(positive_murmur2(key).checked_rem(shards).unwrap_or(0));
         if let Some(rows) = shard.ok().and_then(|shard| self.shards.get_mut(shard)) {
-            let row = Row { seq, message: message.clone() };
-            rows.by_xid.entry(xid).or_default().push(row);
+            let topic = message.topic.clone();
+            let record = wire::encode(&message.envelope, None);
+            let row = Row { seq, topic, record, at: message.envelope.time };
+            let appended = Appended { row, message: message.clone() };
+            rows.by_xid.entry(xid).or_default().push(appended);
         }
     }
 
@@ -109,7 +119,7 @@ impl OutboxTable {
     ) -> Result<(Cursor, BTreeSet<PartitionKey>), LogError> {
         let rows = self.shards.get(usize::from(shard.0)).ok_or_else(|| unknown(shard))?;
         let parked = self.parked.values().filter(|p| p.shard == shard);
-        let keys = parked.map(|p| p.row.message.envelope.partition_key.clone()).collect();
+        let keys = parked.map(|p| p.row.record.partition_key()).collect();
         Ok((rows.cursor.clone(), keys))
     }
 
@@ -130,6 +140,7 @@ impl OutboxTable {
             .chain(fresh)
             .filter(|(xid, _)| cur.sees(**xid))
             .flat_map(|(_, rows)| rows)
+            .map(|appended| &appended.row)
             .filter(|row| row.seq > cursor.last_seq)
             .collect();
         let last = found.len() <= limit;
@@ -179,8 +190,8 @@ impl OutboxTable {
 
     /// Releases the rows of a key that are parked now.
     pub(super) fn release(&mut self, topic: &Topic, key: &PartitionKey) {
-        let of_key = |m: &Outgoing| m.topic == *topic && m.envelope.partition_key == *key;
-        for entry in self.parked.values_mut().filter(|p| of_key(&p.row.message)) {
+        let of_key = |row: &ParkedRow| row.topic == *topic && row.record.partition_key() == *key;
+        for entry in self.parked.values_mut().filter(|p| of_key(&p.row)) {
             entry.released = true;
         }
     }
@@ -199,11 +210,11 @@ impl OutboxTable {
     pub(super) fn iter(&self) -> impl Iterator<Item = OutboxRow<'_>> {
         (0..=u16::MAX).zip(&self.shards).flat_map(move |(number, rows)| {
             rows.by_xid.iter().flat_map(move |(&xid, of_xid)| {
-                of_xid.iter().map(move |row| OutboxRow {
+                of_xid.iter().map(move |Appended { row, message }| OutboxRow {
                     shard: Shard(number),
                     xid,
                     seq: row.seq,
-                    message: &row.message,
+                    message,
                     acknowledged: rows.cursor.prev.sees(xid)
                         || (row.seq <= rows.cursor.last_seq
                             && rows.cursor.cur.as_ref().is_some_and(|cur| cur.sees(xid))),

@@ -24,7 +24,11 @@ async fn batch(log: &MemoryOutboxLog, lease: &Lease, cursor: &mut Cursor) -> Vec
     let chunk = log.next_chunk(lease, cursor, 100).await.unwrap();
     assert!(chunk.last);
     cursor.prev = chunk.cur;
-    chunk.rows.iter().map(|row| row.message.envelope.id.as_uuid().as_u128()).collect()
+    chunk
+        .rows
+        .iter()
+        .map(|row| amarra_messaging::wire::envelope(&row.record).unwrap().id.as_uuid().as_u128())
+        .collect()
 }
 
 /// The unrelated early transaction of S2 holds `xmin` back; the first version committed behind it

@@ -214,7 +214,9 @@ impl Run {
             assert!(chunk.rows.len() <= limit);
             for row in &chunk.rows {
                 self.cursor.last_seq = row.seq;
-                self.relayed.push(row.message.envelope.id.as_uuid().as_u128());
+                self.relayed.push(
+                    amarra_messaging::wire::envelope(&row.record).unwrap().id.as_uuid().as_u128(),
+                );
             }
             if chunk.last {
                 self.cursor = Cursor { prev: chunk.cur, ..Cursor::default() };

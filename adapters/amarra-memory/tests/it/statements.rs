@@ -109,7 +109,7 @@ fn a_release_wakes_the_relay() {
         let log = world.database.outbox_log(ClientId::new("relay", 1));
         let lease = log.lease(&"one".into(), 1, secs(9)).await.unwrap().pop().unwrap();
         let message = outgoing("k", 1);
-        let row = ParkedRow { seq: Seq(1), pos: Pos(1), message, reason: "refused".into() };
+        let row = parked(&message);
         log.park(&lease, &[row]).await.unwrap();
         assert!(world.env.timeout(secs(1), log.changed()).await.is_err());
         log.release(&"things".into(), &"k".into()).await.unwrap();
@@ -125,7 +125,7 @@ fn a_released_row_is_its_own_shards_work() {
         let log = world.database.outbox_log(ClientId::new("relay", 1));
         let leases = log.lease(&"one".into(), 4, secs(9)).await.unwrap();
         let message = outgoing("k", 1);
-        let row = ParkedRow { seq: Seq(1), pos: Pos(1), message, reason: "refused".into() };
+        let row = parked(&message);
         log.park(&leases[2], &[row]).await.unwrap();
         log.release(&"things".into(), &"k".into()).await.unwrap();
         let mut released = Vec::new();
@@ -179,4 +179,10 @@ fn a_page_stays_within_its_prefix_and_names_the_next_one_only_if_there_is_one() 
         assert_eq!(page("", None, 9).await.0, "a/1 a/2 a/3 b/1");
         assert_eq!(page("c", None, 9).await, (String::new(), None));
     });
+}
+
+fn parked(message: &amarra_messaging::Outgoing) -> ParkedRow {
+    let record = amarra_messaging::wire::encode(&message.envelope, None);
+    let topic = message.topic.clone();
+    ParkedRow { seq: Seq(1), pos: Pos(1), topic, record, reason: "refused".into() }
 }

@@ -21,7 +21,7 @@ use amarra_messaging::consumer::TopicPartition;
 use amarra_messaging::message::{Epoch, Incoming, Outgoing, Shard};
 use amarra_messaging::outbox::Lease;
 use amarra_messaging::transport::Publish;
-use amarra_messaging::{Group, Offset, Partition, Record, TxError};
+use amarra_messaging::{Group, Headers, Offset, Partition, Record, TxError};
 use amarra_store::{Store, UnitOfWork};
 use bytes::Bytes;
 use uuid::Uuid;
@@ -213,7 +213,7 @@ pub(crate) fn group() -> Group {
 }
 
 pub(crate) fn publish(topic: &str, key: &str, value: &str) -> Publish {
-    let record = Record { key: body(key), headers: Vec::new(), value: body(value) };
+    let record = Record { key: body(key), headers: Headers::new(), value: body(value) };
     Publish { topic: topic.into(), record }
 }
 

@@ -30,7 +30,8 @@ fn as_parked(rows: &[Row]) -> Vec<ParkedRow> {
         .map(|(row, pos)| ParkedRow {
             seq: row.seq,
             pos: Pos(pos),
-            message: row.message.clone(),
+            topic: row.topic.clone(),
+            record: row.record.clone(),
             reason: format!("refused at {pos}").into(),
         })
         .collect()
@@ -130,11 +131,8 @@ pub async fn obl_6_resume_names_every_parked_key<B: StoreBackend>(b: B) {
     let mut named = BTreeSet::new();
     for lease in all_shards(log.as_ref(), "a", b.lease() * 60).await {
         let chunk = log.next_chunk(&lease, &Cursor::default(), 10).await.must("next_chunk");
-        let poison: Vec<_> = chunk
-            .rows
-            .into_iter()
-            .filter(|row| row.message.envelope.partition_key == key())
-            .collect();
+        let poison: Vec<_> =
+            chunk.rows.into_iter().filter(|row| row.record.partition_key() == key()).collect();
         log.park(&lease, &as_parked(&poison)).await.must("park");
         let parked = log.resume(&lease).await.must("resume").parked;
         assert_eq!(!parked.is_empty(), !poison.is_empty(), "a shard names another's keys");

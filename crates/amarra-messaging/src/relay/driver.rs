@@ -322,7 +322,7 @@ impl Relay {
     fn tell(&self, shard: Shard, event: &Event) {
         let error = match event {
             Event::Read(Ok(Chunk { rows, .. })) => {
-                let times = rows.iter().map(|row| row.message.envelope.time);
+                let times = rows.iter().map(|row| row.at);
                 let age = times.min().map_or(Duration::ZERO, |t| self.env.now().since(t));
                 let rows = rows.len();
                 return self.observer.observe(&RelayEvent::Read { shard, rows, age });

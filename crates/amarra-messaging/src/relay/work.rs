@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use amarra_core::PartitionKey;
 
-use crate::message::{Pos, Position, Seq, Shard};
+use crate::message::{Pos, Record, Seq, Shard};
 use crate::outbox::{Chunk, ParkedRow, Snapshot};
 use crate::transport::Publish;
 use crate::wire;
@@ -57,12 +57,13 @@ impl Work {
         source: Source<'_>,
     ) -> Self {
         let (mut seq, mut pos) = (Seq::default(), pos);
+        let behind: Arc<str> = BEHIND.into();
         let (mut rows, mut to_park) = (Vec::with_capacity(chunk.rows.len()), Vec::new());
         for row in chunk.rows {
             (seq, pos) = (row.seq, pos.next());
-            let key = &row.message.envelope.partition_key;
-            let aside = parked.contains(key);
-            let row = ParkedRow { seq, pos, message: row.message, reason: BEHIND.into() };
+            let aside = !parked.is_empty() && parked.contains(&row.record.partition_key());
+            let reason = Arc::clone(&behind);
+            let row = ParkedRow { seq, pos, topic: row.topic, record: row.record, reason };
             if aside { to_park.push(row) } else { rows.push(row) }
         }
         let origin =
@@ -101,16 +102,17 @@ impl Work {
         let mut rest = self.rows.split_off(self.acked);
         self.stored.append(&mut self.rows);
         self.acked = 0;
-        let key = rest.first().map(|row| row.message.envelope.partition_key.clone());
+        let refused = rest.first().map(|row| row.record.partition_key());
+        let key = rest.first().map(|row| row.record.key.clone());
         if let Some(refused) = rest.first_mut() {
             refused.reason = why.into();
         }
-        let of_key = |row: &ParkedRow| Some(&row.message.envelope.partition_key) == key.as_ref();
+        let of_key = |row: &ParkedRow| Some(&row.record.key) == key.as_ref();
         let (aside, rest) = rest.into_iter().partition::<Vec<_>, _>(of_key);
         self.to_park.extend(aside);
         self.records = encode(&rest, source);
         self.rows = rest;
-        key
+        refused
     }
 
     /// Returns the rows that are stored, once nothing is left to publish.
@@ -122,9 +124,9 @@ impl Work {
 
 fn encode(rows: &[ParkedRow], (source, shard): Source<'_>) -> Arc<[Publish]> {
     let encode = |row: &ParkedRow| {
-        let position = Position { source: Arc::clone(source), shard, pos: row.pos };
-        let record = wire::encode(&row.message.envelope, Some(&position));
-        Publish { topic: row.message.topic.clone(), record }
+        let headers = wire::positioned(&row.record.headers, source, shard, row.pos);
+        let (key, value) = (row.record.key.clone(), row.record.value.clone());
+        Publish { topic: row.topic.clone(), record: Record { key, headers, value } }
     };
     rows.iter().map(encode).collect()
 }

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use futures_util::future::join;
 use tokio::sync::Notify;
 
-use crate::relay_world::message;
+use crate::relay_world::row;
 use crate::virtual_time::VirtualTime;
 
 /// An outbox whose transactions commit at once, one id each, over two shards; and its broker.
@@ -56,7 +56,7 @@ impl Fake {
     fn commit(&self, shard: u16) {
         let mut state = self.state.lock().unwrap();
         let n = u64::try_from(state.rows.len()).unwrap() + 1;
-        let row = Row { seq: Seq(n), message: message(n, "k") };
+        let row = row(n, "k");
         state.rows.push((Shard(shard), n, row));
         if !state.silent {
             self.changed.notify_one();
@@ -226,7 +226,7 @@ impl Session for FakeSession {
         }
         let breaks_after = state.breaks_after.take();
         for publish in &records[..breaks_after.unwrap_or(records.len())] {
-            let (_, id) = &publish.record.headers[1];
+            let id = publish.record.headers.get("ce_id").unwrap();
             let id: uuid::Uuid = std::str::from_utf8(id).unwrap().parse().unwrap();
             state.stored.push((shard, u64::try_from(id.as_u128()).unwrap()));
         }

@@ -10,7 +10,7 @@ use amarra_messaging::outbox::{Chunk, Cursor, LogError, ParkedRow, Resumed, Row,
 use amarra_messaging::relay::{Action, Engine, Event, RelayConfig, StopReason};
 use amarra_messaging::transport::{Publish, PublishError};
 
-use crate::relay_world::{SHARD, message};
+use crate::relay_world::{SHARD, row};
 
 const UNTIL: Monotonic = Monotonic::from_nanos(2_000_000_000);
 
@@ -50,12 +50,13 @@ fn cur() -> Snapshot {
 
 fn chunk(keys: &[&str], last: bool) -> Chunk {
     let rows = (1..).zip(keys);
-    let rows = rows.map(|(seq, key)| Row { seq: Seq(seq), message: message(seq, key) });
+    let rows = rows.map(|(seq, key)| row(seq, key));
     Chunk { cur: cur(), rows: rows.collect(), last }
 }
 
 fn parked_row(seq: u64, pos: u64, key: &str) -> ParkedRow {
-    ParkedRow { seq: Seq(seq), pos: Pos(pos), message: message(seq, key), reason: "why".into() }
+    let Row { seq, topic, record, .. } = row(seq, key);
+    ParkedRow { seq, pos: Pos(pos), topic, record, reason: "why".into() }
 }
 
 fn places(rows: &[ParkedRow]) -> Vec<(u64, u64)> {
@@ -65,7 +66,7 @@ fn places(rows: &[ParkedRow]) -> Vec<(u64, u64)> {
 fn positions(records: &[Publish]) -> Vec<String> {
     let text = |publish: &Publish| {
         let headers = &publish.record.headers;
-        let (_, pos) = headers.iter().find(|(name, _)| name.as_ref() == "outbox-pos").unwrap();
+        let pos = headers.get("outbox-pos").unwrap();
         String::from_utf8(pos.to_vec()).unwrap()
     };
     records.iter().map(text).collect()
@@ -248,7 +249,7 @@ fn rly_6_a_refused_row_parks_its_key_and_the_others_go_on_in_order() {
 
 fn later(first: u64, keys: &[&str]) -> Chunk {
     let rows = (first..).zip(keys);
-    let rows = rows.map(|(seq, key)| Row { seq: Seq(seq), message: message(seq, key) });
+    let rows = rows.map(|(seq, key)| row(seq, key));
     Chunk {
         cur: Snapshot { xmin: 30, xmax: 30, xip: Vec::new() },
         rows: rows.collect(),

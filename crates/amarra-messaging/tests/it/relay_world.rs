@@ -42,6 +42,13 @@ pub(crate) fn message(seq: u64, key: &str) -> Outgoing {
     }
 }
 
+/// The outbox row of [`message`].
+pub(crate) fn row(seq: u64, key: &str) -> Row {
+    let Outgoing { topic, envelope } = message(seq, key);
+    let record = wire::encode(&envelope, None);
+    Row { seq: Seq(seq), topic, record, at: envelope.time }
+}
+
 /// A relay at work, or a zombie that does not know yet.
 #[derive(Debug)]
 pub(crate) struct RelaySim {
@@ -109,7 +116,7 @@ impl World {
         }
         let seq = self.next_seq;
         self.next_seq += 1;
-        let row = Row { seq: Seq(seq), message: message(seq, key) };
+        let row = row(seq, key);
         self.active.get_mut(&xid)?.push(row);
         Some(seq)
     }
@@ -361,7 +368,7 @@ impl World {
         let mut before = self.committed.iter().map(|(_, row)| row);
         let overtaken = before.find(|row| {
             row.seq.0 < seq
-                && row.message.envelope.partition_key.as_str() == key
+                && row.record.partition_key().as_str() == key
                 && !self.is_stored(row.seq.0)
         });
         assert_eq!(overtaken, None, "order of key {key} broken by {seq}");
@@ -386,7 +393,7 @@ impl World {
     }
 
     fn parked_keys(&self) -> BTreeSet<PartitionKey> {
-        self.parked.iter().map(|(row, _)| row.message.envelope.partition_key.clone()).collect()
+        self.parked.iter().map(|(row, _)| row.record.partition_key()).collect()
     }
 
     pub(crate) fn release_all(&mut self) {
@@ -417,8 +424,8 @@ impl World {
 }
 
 fn seq_of(publish: &Publish) -> u64 {
-    let id = publish.record.headers.iter().find(|(name, _)| name.as_ref() == "ce_id").unwrap();
-    let id: uuid::Uuid = std::str::from_utf8(&id.1).unwrap().parse().unwrap();
+    let id = publish.record.headers.get("ce_id").unwrap();
+    let id: uuid::Uuid = std::str::from_utf8(id).unwrap().parse().unwrap();
     u64::try_from(id.as_u128()).unwrap()
 }
 

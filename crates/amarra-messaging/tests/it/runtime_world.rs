@@ -9,7 +9,7 @@ use amarra_messaging::config::Backoff;
 use amarra_messaging::consumer::{ConsumerError, TopicPartition};
 use amarra_messaging::message::{Delivery, Offset, Partition, Record};
 use amarra_messaging::runtime::{Action, Engine, Event, ProcessError, RuntimeConfig, Token};
-use amarra_messaging::{Polled, Topic};
+use amarra_messaging::{Headers, Polled, Topic};
 use bytes::Bytes;
 
 use crate::tape::Tape;
@@ -34,7 +34,7 @@ pub(crate) fn place(partition: u32) -> TopicPartition {
 pub(crate) fn delivery(partition: u32, offset: u64, key: &str) -> Delivery {
     let record = Record {
         key: Bytes::copy_from_slice(key.as_bytes()),
-        headers: vec![],
+        headers: Headers::new(),
         value: Bytes::new(),
     };
     Delivery {

@@ -225,6 +225,7 @@ pub(crate) fn delivery(number: u64, key: &str, kind: &str) -> Delivery {
 /// A delivery that does not decode.
 pub(crate) fn garbage(offset: u64, key: &str) -> Delivery {
     let mut delivery = delivery(offset, key, "Good");
-    delivery.record.headers.remove(0);
+    let headers = delivery.record.headers.iter().skip(1).collect();
+    delivery.record.headers = headers;
     delivery
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use amarra_core::{AggregateId, EventId, PartitionKey};
 use amarra_messaging::message::{Epoch, Owner, Seq, Shard};
 use amarra_messaging::outbox::{Chunk, Cursor, Lease, LogError, ParkedRow, Resumed};
+use amarra_messaging::wire;
 use amarra_messaging::{OutboxLog, Topic};
 use amarra_store::Claim;
 use async_trait::async_trait;
@@ -87,11 +88,15 @@ impl BrokenLog {
         let ticket = |inner: &Inner, id: EventId| inner.events.get(&id).copied().unwrap_or(0);
         match self.defect {
             Defect::LogSortsByTransactionId => {
-                chunk.rows.sort_by_key(|row| ticket(&inner, row.message.envelope.id));
+                chunk
+                    .rows
+                    .sort_by_key(|row| ticket(&inner, wire::envelope(&row.record).unwrap().id));
             }
             Defect::LogWaitsForOpenTransactions => {
                 let oldest = inner.open.first().copied().unwrap_or(u64::MAX);
-                chunk.rows.retain(|row| ticket(&inner, row.message.envelope.id) < oldest);
+                chunk
+                    .rows
+                    .retain(|row| ticket(&inner, wire::envelope(&row.record).unwrap().id) < oldest);
             }
             Defect::LogReadsAfterTheHighestSequence => {
                 let highest = inner.highest.entry(lease.shard).or_default();
