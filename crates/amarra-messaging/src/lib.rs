@@ -6,6 +6,7 @@ pub mod error;
 pub mod headers;
 pub mod inbox;
 pub mod message;
+pub mod murmur2;
 pub mod outbox;
 pub mod parking;
 pub mod relay;

@@ -4,7 +4,6 @@ mod assignor;
 mod consumer;
 mod group;
 mod inspect;
-pub mod murmur2;
 mod session;
 mod state;
 mod topic;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use amarra_messaging::consumer::TopicPartition;
 use amarra_messaging::message::Record;
+use amarra_messaging::murmur2::positive_murmur2;
 use amarra_messaging::outbox::Lease;
 use amarra_messaging::transport::Publish;
 use amarra_messaging::{Partition, PublishError, Session, Transport};
 use async_trait::async_trait;
 
 use super::Shared;
-use super::murmur2::positive_murmur2;
 use super::state::State;
 use super::topic::{ProducerId, Stored};
 use crate::client::ClientId;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use amarra_core::{PartitionKey, Timestamp};
 use amarra_messaging::message::{Epoch, Outgoing, Owner, Seq, Shard};
+use amarra_messaging::murmur2::positive_murmur2;
 use amarra_messaging::outbox::{Cursor, Lease, LogError, ParkedRow, Row, Snapshot};
 use amarra_messaging::{Topic, wire};
 
-use crate::broker::murmur2::positive_murmur2;
 
 /// The outbox of a database. Committed rows never change and never go.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ const SEED: u32 = 0x9747_b28c;
 ///
 /// # Example
 /// ```
-/// use amarra_memory::broker::murmur2::murmur2;
+/// use amarra_messaging::murmur2::murmur2;
 /// assert_eq!(murmur2(b"21").cast_signed(), -973_932_308);
 /// ```
 ///
