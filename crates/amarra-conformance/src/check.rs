@@ -212,6 +212,7 @@ pub(crate) fn incoming(env: &Environment, key: &str, offset: u64) -> Incoming {
         offset: Offset(offset),
         envelope: envelope(env, key, offset.saturating_add(1)),
         position: None,
+        turn: amarra_messaging::message::Turn::InOrder,
     }
 }
 

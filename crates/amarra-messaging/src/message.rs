@@ -133,4 +133,19 @@ pub struct Incoming {
     pub envelope: Envelope,
     /// Where it came from, none for a foreign producer.
     pub position: Option<Position>,
+    /// Whether its numbers are those of its neighbours.
+    pub turn: Turn,
+}
+
+/// How a message comes, next to those around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Turn {
+    /// As it was published: positions and offsets ascend, but for what is delivered again.
+    #[default]
+    InOrder,
+    /// Late, out of the outbox's parked set: its position is old, its offset is not.
+    Released,
+    /// Late, out of the group's parking lot: its position and its offset are old.
+    Replayed,
 }

@@ -8,7 +8,7 @@ use amarra_core::{AggregateId, Class, Classify, Envelope, PartitionKey, Timestam
 use bytes::Bytes;
 
 use crate::headers::{self, Headers};
-use crate::message::{Delivery, Incoming, Pos, Position, Record, Shard};
+use crate::message::{Delivery, Incoming, Pos, Position, Record, Shard, Turn};
 
 /// Room for the headers of an ordinary envelope.
 const HEADERS_BYTES: usize = 640;
@@ -82,6 +82,16 @@ pub(crate) fn positioned(headers: &Headers, source: &str, shard: Shard, pos: Pos
     Headers::from_written(buffer)
 }
 
+/// Marks a record that comes out of the parked set: its position is older than its neighbours'.
+const RELEASED: &str = "outbox-released";
+
+/// Returns positioned headers, marked as those of a released row.
+pub(crate) fn released(headers: &Headers) -> Headers {
+    let mut headers = headers.clone();
+    headers.push(RELEASED, b"1");
+    headers
+}
+
 fn put_position(headers: &mut Vec<u8>, source: &str, shard: Shard, pos: Pos) {
     put(headers, "outbox-source", source);
     put(headers, "outbox-shard", shard);
@@ -105,6 +115,7 @@ pub fn decode(delivery: &Delivery) -> Result<Incoming, WireError> {
         offset: delivery.offset,
         envelope: envelope(&delivery.record)?,
         position: headers.position()?,
+        turn: headers.turn(),
     })
 }
 
@@ -143,6 +154,10 @@ pub fn envelope(record: &Record) -> Result<Envelope, WireError> {
 struct Found<'a>(&'a Headers);
 
 impl<'a> Found<'a> {
+    fn turn(&self) -> Turn {
+        if self.0.get(RELEASED).is_some() { Turn::Released } else { Turn::InOrder }
+    }
+
     fn position(&self) -> Result<Option<Position>, WireError> {
         if self.0.get("outbox-source").is_none() {
             return Ok(None);

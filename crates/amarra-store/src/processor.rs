@@ -6,7 +6,7 @@ use std::sync::Arc;
 use amarra_core::{Actor, AggregateId, Classify, Environment};
 use amarra_messaging::message::Delivery;
 use amarra_messaging::runtime::{ProcessError, Processor};
-use amarra_messaging::{Admit, Incoming, TxError, wire};
+use amarra_messaging::{Incoming, TxError, wire};
 use async_trait::async_trait;
 
 use crate::handler::Handler;
@@ -48,7 +48,7 @@ impl TransactionalProcessor {
         let mut fresh = Vec::with_capacity(messages.len());
         for (index, message) in messages.iter().enumerate() {
             let admit = unit.admit(self.handler.group(), message).await;
-            if admit.map_err(at(Some(index)))? == Admit::Fresh {
+            if admit.map_err(at(Some(index)))?.applies() {
                 fresh.push((index, message));
             }
         }
@@ -125,14 +125,12 @@ impl Processor for TransactionalProcessor {
         let message = wire::decode(delivery).unwrap_or_else(|_| stand_in(delivery));
         let work = async {
             let mut unit = self.store.begin().await?;
-            match unit.admit(self.handler.group(), &message).await? {
-                Admit::Fresh => {
-                    unit.park(self.handler.group(), delivery, reason).await?;
-                    unit.commit().await
-                }
-                // An earlier try whose outcome was unknown parked it, or another member did.
-                _ => Ok(()),
+            if unit.admit(self.handler.group(), &message).await?.applies() {
+                unit.park(self.handler.group(), delivery, reason).await?;
+                unit.commit().await?;
             }
+            // Else an earlier try whose outcome was unknown parked it, or another member did.
+            Ok(())
         };
         work.await.map_err(|error: TxError| at(Some(0))(error))
     }
@@ -182,6 +180,7 @@ pub(crate) fn stand_in(delivery: &Delivery) -> Incoming {
             data: delivery.record.value.clone(),
         },
         position: None,
+        turn: amarra_messaging::message::Turn::InOrder,
     }
 }
 

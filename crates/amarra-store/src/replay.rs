@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use amarra_core::{Class, Classify, Environment, PartitionKey};
-use amarra_messaging::{Admit, Parked, Topic, TxError, wire};
+use amarra_messaging::message::Turn;
+use amarra_messaging::{Parked, Topic, TxError, wire};
 
 use crate::handler::Handler;
 use crate::processor::{handle, stand_in};
@@ -83,14 +84,15 @@ impl Replayer {
 
     async fn apply(&self, unit: &mut dyn UnitOfWork, parked: &Parked) -> Result<(), HandlerError> {
         let group = self.handler.group();
-        let message = wire::decode(&parked.delivery).map_err(|e| {
+        let mut message = wire::decode(&parked.delivery).map_err(|e| {
             let what = format!("parked message {}", parked.ticket);
             TxError::Corrupt { what, why: e.to_string() }
         })?;
+        message.turn = Turn::Replayed;
         // Parking admitted the message, unless it did not decode then: such a one was admitted by
         // its place only, and what it says may since have been applied from another place.
-        let applied_elsewhere = unit.admit(group, &message).await? != Admit::Fresh
-            && unit.admit(group, &stand_in(&parked.delivery)).await? != Admit::Fresh;
+        let applied_elsewhere = !unit.admit(group, &message).await?.applies()
+            && !unit.admit(group, &stand_in(&parked.delivery)).await?.applies();
         if !applied_elsewhere {
             handle(self.handler.as_ref(), unit, (&self.env, &self.source), &message).await?;
         }

@@ -205,6 +205,7 @@ pub(crate) fn incoming(n: u128) -> Incoming {
         offset: Offset(0),
         envelope: envelope("k", n),
         position: None,
+        turn: amarra_messaging::message::Turn::InOrder,
     }
 }
 

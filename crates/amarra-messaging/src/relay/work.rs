@@ -77,7 +77,7 @@ impl Work {
     }
 
     fn new(origin: Origin, rows: Vec<ParkedRow>, source: Source<'_>) -> Self {
-        let records = encode(&rows, source);
+        let records = encode(&origin, &rows, source);
         Self { origin, rows, records, acked: 0, stored: Vec::new(), to_park: Vec::new() }
     }
 
@@ -110,7 +110,7 @@ impl Work {
         let of_key = |row: &ParkedRow| Some(&row.record.key) == key.as_ref();
         let (aside, rest) = rest.into_iter().partition::<Vec<_>, _>(of_key);
         self.to_park.extend(aside);
-        self.records = encode(&rest, source);
+        self.records = encode(&self.origin, &rest, source);
         self.rows = rest;
         refused
     }
@@ -122,9 +122,13 @@ impl Work {
     }
 }
 
-fn encode(rows: &[ParkedRow], (source, shard): Source<'_>) -> Arc<[Publish]> {
+fn encode(origin: &Origin, rows: &[ParkedRow], (source, shard): Source<'_>) -> Arc<[Publish]> {
+    let late = matches!(origin, Origin::Released);
     let encode = |row: &ParkedRow| {
-        let headers = wire::positioned(&row.record.headers, source, shard, row.pos);
+        let mut headers = wire::positioned(&row.record.headers, source, shard, row.pos);
+        if late {
+            headers = wire::released(&headers);
+        }
         let (key, value) = (row.record.key.clone(), row.record.value.clone());
         Publish { topic: row.topic.clone(), record: Record { key, headers, value } }
     };

@@ -10,6 +10,7 @@
 )]
 
 mod classes;
+mod inbox_window;
 mod relay_driver;
 mod relay_laws;
 mod relay_model;

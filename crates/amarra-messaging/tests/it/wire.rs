@@ -3,7 +3,7 @@
 use amarra_core::{
     Actor, AggregateId, Class, Classify, Envelope, PartitionKey, Timestamp, Version,
 };
-use amarra_messaging::message::{Delivery, Offset, Partition, Pos, Position, Shard};
+use amarra_messaging::message::{Delivery, Offset, Partition, Pos, Position, Shard, Turn};
 use amarra_messaging::wire::{WireError, decode, encode};
 use amarra_messaging::{Headers, Incoming, Record, Topic};
 use bytes::Bytes;
@@ -73,7 +73,7 @@ fn delivered(record: Record) -> Delivery {
 
 fn incoming(envelope: Envelope, position: Option<Position>) -> Incoming {
     let (topic, partition, offset) = (Topic::from("orders"), Partition(2), Offset(5));
-    Incoming { topic, partition, offset, envelope, position }
+    Incoming { topic, partition, offset, envelope, position, turn: Turn::InOrder }
 }
 
 #[test]

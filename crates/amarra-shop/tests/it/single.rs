@@ -159,6 +159,7 @@ impl Single {
             offset: Offset(0),
             envelope,
             position: None,
+            turn: amarra_messaging::message::Turn::InOrder,
         }
     }
 

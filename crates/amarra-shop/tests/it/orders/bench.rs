@@ -272,6 +272,7 @@ pub(crate) fn incoming(envelope: &Envelope) -> Incoming {
         offset: Offset(0),
         envelope: envelope.clone(),
         position: None,
+        turn: amarra_messaging::message::Turn::InOrder,
     }
 }
 
