@@ -9,7 +9,6 @@ use amarra_messaging::murmur2::positive_murmur2;
 use amarra_messaging::outbox::{Cursor, Lease, LogError, ParkedRow, Row, Snapshot};
 use amarra_messaging::{Topic, wire};
 
-
 /// The outbox of a database. Committed rows never change and never go.
 #[derive(Debug)]
 pub(super) struct OutboxTable {
