@@ -1,12 +1,185 @@
-//! Signals between the writers and the waiting readers of one process.
+//! Signals between the writers and the waiting readers, of one process and across processes.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::Notify;
+
+use crate::database::PgDatabase;
+
+/// The channel of every process of one database; a database has one outbox.
+const CHANNEL: &str = "amarra_outbox";
 
 /// What one process's writers tell its readers.
 #[derive(Debug, Default)]
 pub struct Wake {
-    /// Told after a commit that appended outbox rows.
-    pub(crate) outbox: Notify,
+    /// Told after a commit that appended outbox rows, here or elsewhere.
+    pub(crate) outbox: Signal,
+    /// Told after such a commit of this process alone: what other processes must be told.
+    local: Signal,
     /// Told after a commit that set a timer.
     pub(crate) timers: Notify,
+}
+
+impl Wake {
+    /// Tells the relays that outbox rows were committed; call it after the commit, never inside
+    /// the transaction.
+    pub fn outbox_committed(&self) {
+        self.outbox.raise();
+        self.local.raise();
+    }
+}
+
+/// A count that readers wait on: none misses a raise, and many raises are one wake-up.
+#[derive(Debug, Default)]
+pub(crate) struct Signal {
+    count: AtomicU64,
+    notify: Notify,
+}
+
+impl Signal {
+    /// Wakes everybody who waits, and whoever asks next.
+    pub(crate) fn raise(&self) {
+        self.count.fetch_add(1, Ordering::AcqRel);
+        self.notify.notify_waiters();
+    }
+
+    /// Returns the number of raises so far.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Returns once there were more raises than `seen`, which becomes their number.
+    pub(crate) async fn changed(&self, seen: &AtomicU64) {
+        loop {
+            let mut notified = std::pin::pin!(self.notify.notified());
+            notified.as_mut().enable();
+            let count = self.count();
+            if seen.swap(count, Ordering::AcqRel) != count {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+/// How processes of one database wake each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BridgeConfig {
+    /// The least time between two notifications of this process, at least 1 ms. A notification
+    /// takes a lock that every notifying transaction of the server shares; 5 ms keeps it free.
+    pub coalesce: Duration,
+    /// The wait after a failed connection, above zero. Relays poll meanwhile.
+    pub retry: Duration,
+}
+
+impl Default for BridgeConfig {
+    /// Five milliseconds between notifications, half a second between connections.
+    fn default() -> Self {
+        Self { coalesce: Duration::from_millis(5), retry: Duration::from_millis(500) }
+    }
+}
+
+/// Carries wake-ups between the processes of one database, on two connections of its own.
+///
+/// Best effort: a lost wake-up costs a poll interval. Nothing is ever notified in a business
+/// transaction, whose commit would then wait for every other one that notifies.
+///
+/// # Cancellation
+/// Dropping a future of it closes its connection and loses nothing.
+#[derive(Debug, Clone)]
+pub struct PgWakeBridge {
+    database: PgDatabase,
+    config: BridgeConfig,
+    name: String,
+}
+
+impl PgWakeBridge {
+    /// Makes a bridge; the caller runs [`tell`](Self::tell) and [`listen`](Self::listen).
+    #[must_use]
+    pub fn new(database: PgDatabase, config: BridgeConfig) -> Self {
+        let name = uuid::Uuid::from_bytes(random()).simple().to_string();
+        Self { database, config, name }
+    }
+
+    /// Tells other processes of this one's commits, until dropped.
+    pub async fn tell(&self) {
+        let wake = self.database.wake();
+        let seen = AtomicU64::new(wake.local.count());
+        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.options());
+        loop {
+            wake.local.changed(&seen).await;
+            let sent = sqlx::query("SELECT pg_notify($1, $2)")
+                .bind(CHANNEL)
+                .bind(&self.name)
+                .execute(&pool);
+            let sent = tokio::time::timeout(self.config.retry, sent).await;
+            let pause =
+                if matches!(sent, Ok(Ok(_))) { self.config.coalesce } else { self.config.retry };
+            tokio::time::sleep(pause.max(Duration::from_millis(1))).await;
+        }
+    }
+
+    /// Wakes this process's relays when another one tells, until dropped.
+    pub async fn listen(&self) {
+        loop {
+            self.listen_once().await;
+            // Whatever happened, something may have been missed.
+            self.database.wake().outbox.raise();
+            tokio::time::sleep(self.config.retry).await;
+        }
+    }
+
+    async fn listen_once(&self) {
+        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.options());
+        let Ok(mut listener) = PgListener::connect_with(&pool).await else { return };
+        if listener.listen(CHANNEL).await.is_err() {
+            return;
+        }
+        let wake = self.database.wake();
+        wake.outbox.raise();
+        loop {
+            match listener.try_recv().await {
+                Ok(Some(told)) if told.payload() == self.name => {}
+                Ok(Some(_)) => wake.outbox.raise(),
+                // The driver connects again by itself after none, but not after every error.
+                Ok(None) => wake.outbox.raise(),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn options(&self) -> PgConnectOptions {
+        // The configuration was parsed once already.
+        let options = self.database.config().url.parse::<PgConnectOptions>().unwrap_or_default();
+        options.application_name("amarra-wake")
+    }
+}
+
+/// Tells processes apart; it need not be unpredictable.
+fn random() -> [u8; 16] {
+    use std::hash::{BuildHasher, RandomState};
+    let draw = || RandomState::new().hash_one(std::process::id()).to_ne_bytes();
+    let (a, b) = (draw(), draw());
+    std::array::from_fn(|i| {
+        if i < 8 { a.get(i) } else { b.get(i.saturating_sub(8)) }.copied().unwrap_or(0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn a_raise_before_the_wait_is_seen_once() {
+        let signal = Signal::default();
+        let seen = AtomicU64::new(0);
+        assert_eq!(signal.changed(&seen).now_or_never(), None);
+        signal.raise();
+        signal.raise();
+        assert_eq!(signal.changed(&seen).now_or_never(), Some(()));
+        assert_eq!(signal.changed(&seen).now_or_never(), None);
+    }
 }
