@@ -1,13 +1,31 @@
 #![doc = include_str!("../docs.md")]
 
+mod audit;
 pub mod config;
 pub mod database;
 pub mod error;
+mod idempotency;
+pub mod inbox;
+pub mod log;
 pub mod migrate;
 pub mod outbox;
+mod parking;
+pub mod partitions;
+pub mod read_model;
+mod sql;
+pub mod store;
+mod timers;
+mod unit;
 pub mod wake;
 
 pub use config::{InboxMode, PgConfig};
 pub use database::PgDatabase;
 pub use error::PgError;
-pub use migrate::Migrations;
+pub use inbox::PgInbox;
+pub use log::{PgLogConfig, PgOutboxLog};
+pub use migrate::{Migrations, migrate};
+pub use outbox::{OutboxRows, PgOutbox};
+pub use partitions::{PartitionsConfig, PgPartitions, Upkeep};
+pub use read_model::PgReadModel;
+pub use store::PgStore;
+pub use wake::{BridgeConfig, PgWakeBridge, Wake};

@@ -1,1 +1,14 @@
 //! The tests of amarra-postgres.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests fail by panicking"
+)]
+
+mod backend;
+mod conformance;
+mod litmus;
+mod outbox_bed;

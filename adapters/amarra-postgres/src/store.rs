@@ -1,0 +1,49 @@
+//! The store port: begins units of work, claims timers, reads the audit chain.
+
+use std::time::Duration;
+
+use amarra_messaging::TxError;
+use amarra_store::{AuditRow, Claim, DueQuery, Store, UnitOfWork};
+use async_trait::async_trait;
+
+use crate::database::PgDatabase;
+use crate::unit::PgUnit;
+use crate::{audit, timers};
+
+/// A [`Store`] on PostgreSQL.
+#[derive(Debug, Clone)]
+pub struct PgStore {
+    database: PgDatabase,
+}
+
+impl PgStore {
+    /// Makes the store of a database.
+    #[must_use]
+    pub fn new(database: PgDatabase) -> Self {
+        Self { database }
+    }
+}
+
+#[async_trait]
+impl Store for PgStore {
+    async fn begin(&self) -> Result<Box<dyn UnitOfWork>, TxError> {
+        Ok(Box::new(PgUnit::begin(&self.database).await?))
+    }
+
+    async fn claim_due(&self, query: &DueQuery) -> Result<Vec<Claim>, TxError> {
+        timers::claim(&self.database, query).await
+    }
+
+    async fn next_due(&self, kind: &str) -> Result<Option<Duration>, TxError> {
+        timers::next_due(&self.database, kind).await
+    }
+
+    async fn audit_rows(&self, after: u64, limit: usize) -> Result<Vec<AuditRow>, TxError> {
+        audit::rows(&self.database, after, limit).await
+    }
+
+    /// Told by the units of this process; those of others are found by polling.
+    async fn timers_changed(&self) {
+        self.database.wake().timers.notified().await;
+    }
+}

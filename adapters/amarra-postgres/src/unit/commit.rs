@@ -1,0 +1,127 @@
+//! The end of a unit: its writes in one round trip, the audit chain and the commit in another.
+
+use amarra_core::AggregateId;
+use amarra_messaging::TxError;
+use sqlx::Row as _;
+
+use super::PgUnit;
+use crate::audit;
+use crate::error::{sqlstate, tx_error};
+use crate::sql::{Answer, Script};
+
+impl PgUnit {
+    /// Writes what was kept, then commits.
+    ///
+    /// The chain's head is locked by the last statement before the commit: from there it is held
+    /// for one round trip and one flush of the log.
+    pub(super) async fn finish(&mut self) -> Result<(), TxError> {
+        let mut last = Script::default();
+        if let Some(head) = self.flush().await? {
+            audit::append(head, &self.writes.audit, &mut last);
+        }
+        last.plain("COMMIT");
+        if let Err(e) = last.check() {
+            return self.fail(e);
+        }
+        let sent = match self.conn.as_mut() {
+            None => return Err(TxError::Connection { why: "the unit has ended".to_owned() }),
+            Some(conn) => {
+                let timeout = self.database.config().call_timeout;
+                self.busy = true;
+                tokio::time::timeout(timeout, last.run(conn)).await
+            }
+        };
+        match sent {
+            Ok(Ok(_)) => {
+                self.busy = false;
+                self.ended();
+                Ok(())
+            }
+            // The server said no, and still talks: it has not committed.
+            Ok(Err(e)) if sqlstate(&e).is_some_and(|state| !state.starts_with("57P")) => {
+                self.busy = false;
+                self.fail(tx_error(&e))
+            }
+            Ok(Err(_)) | Err(_) => self.lost().await,
+        }
+    }
+
+    /// Sends the writes; returns the chain's head, locked, when there is something to chain.
+    async fn flush(&mut self) -> Result<Option<audit::Head>, TxError> {
+        let mut script = Script::default();
+        let updated = self.writes.script(self.database.config(), &mut script);
+        let chained = !self.writes.audit.is_empty();
+        if chained {
+            script.execute("amarra_head", &[]);
+        } else if !script.is_empty() || (self.touched && self.xid.is_none()) {
+            script.plain("SELECT pg_current_xact_id_if_assigned()::text::bigint");
+        }
+        if script.is_empty() {
+            return Ok(None);
+        }
+        let answers = self.run(script).await?;
+        if let Some((at, rows)) = updated
+            && answers.get(at).map(|a| a.affected) != u64::try_from(rows).ok()
+        {
+            return self.fail(TxError::Conflict { id: self.first_changed() });
+        }
+        let xid = answers.last().and_then(|a| a.rows.first()).map(|row| row.try_get(0));
+        self.xid = self.decoded(xid.unwrap_or(Err(sqlx::Error::RowNotFound)))?;
+        if !chained {
+            return Ok(None);
+        }
+        let head = answers.last().ok_or(sqlx::Error::RowNotFound).and_then(head);
+        self.decoded(head).map(Some)
+    }
+
+    /// Names an aggregate that somebody changed past the locks, as far as can be told.
+    fn first_changed(&self) -> AggregateId {
+        let changed = self.writes.aggregates.iter().find(|(_, k)| k.state.version != k.stored);
+        changed.map_or_else(|| AggregateId::new("", ""), |(id, _)| id.clone())
+    }
+
+    /// The connection was lost with the commit on its way: asks what became of it.
+    async fn lost(&mut self) -> Result<(), TxError> {
+        // Closed first, so that the server need not wait for us to end the transaction.
+        if let Some(conn) = self.conn.take() {
+            drop(conn.detach());
+        }
+        let outcome = match self.xid {
+            // Nothing was written: there is nothing that could have been applied.
+            None => Err(TxError::Connection { why: "lost in the commit of no change".to_owned() }),
+            Some(xid) => self.database.resolve(xid).await,
+        };
+        match outcome {
+            Ok(()) => {
+                self.ended();
+                Ok(())
+            }
+            Err(e) => {
+                // What may have been committed is worth a look.
+                self.tell();
+                self.fail(e)
+            }
+        }
+    }
+
+    fn ended(&mut self) {
+        self.conn = None;
+        self.tell();
+    }
+
+    /// Wakes this process's readers of what was written.
+    fn tell(&self) {
+        if !self.writes.timers.is_empty() {
+            self.database.wake().timers.notify_waiters();
+            self.database.wake().timers.notify_one();
+        }
+        if self.enqueued {
+            self.database.wake().outbox_committed();
+        }
+    }
+}
+
+fn head(answer: &Answer) -> Result<audit::Head, sqlx::Error> {
+    let row = answer.rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    audit::Head::read(row)
+}

@@ -1,0 +1,431 @@
+//! The unit-of-work port: rows locked and read at once, writes sent together at the commit.
+
+mod commit;
+mod writes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use amarra_core::{AggregateId, Timestamp, Version};
+use amarra_messaging::message::{Delivery, Incoming, Outgoing};
+use amarra_messaging::{Admit, Group, Inbox, Outbox, Parked, ParkingLot, Topic, TxError};
+use amarra_store::read_model::{ViewRow, ViewWrite};
+use amarra_store::unit::StoredState;
+use amarra_store::{AuditDraft, Claim, IdempotencyKey, Idempotent, StoredResponse, UnitOfWork};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, Postgres, Row as _};
+
+use self::writes::{Known, View, Writes};
+use crate::config::PgConfig;
+use crate::database::PgDatabase;
+use crate::error::{sqlstate, tx_error};
+use crate::idempotency;
+use crate::inbox::PgInbox;
+use crate::outbox::PgOutbox;
+use crate::parking;
+use crate::sql::{Answer, Argument, Script, lock_key};
+use crate::timers;
+
+/// One READ COMMITTED transaction on a connection of its own.
+///
+/// `load`, `load_view`, `first_parked` and `begin_idempotent` take advisory locks, which exist for
+/// absent rows as well and write nothing. `save`, `schedule`, `audit`, `write_view` and
+/// `record_response` are kept and sent at the commit: what a caller may know of them before, whether
+/// a version fits, was read under the lock. `enqueue`, `admit`, `park` and `unpark` are sent at
+/// once: their sequence values and their waits are part of their laws.
+///
+/// # Invariant
+/// A call that failed, or was dropped half-way, leaves the unit refused: it cannot commit.
+pub(crate) struct PgUnit {
+    database: PgDatabase,
+    conn: Option<PoolConnection<Postgres>>,
+    now: Timestamp,
+    /// Why the unit can no longer commit.
+    failed: Option<TxError>,
+    /// Whether a call is under way, or was dropped or cut off with its answer outstanding.
+    busy: bool,
+    /// The transaction's id, once something was written.
+    xid: Option<i64>,
+    /// Whether a statement that was sent may have written.
+    touched: bool,
+    enqueued: bool,
+    writes: Writes,
+}
+
+impl fmt::Debug for PgUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PgUnit").field("xid", &self.xid).field("failed", &self.failed).finish()
+    }
+}
+
+impl PgUnit {
+    /// Begins a transaction and reads its time: one round trip. A pooled connection that turns out
+    /// to be dead is put away, and another one tried.
+    pub(crate) async fn begin(database: &PgDatabase) -> Result<Self, TxError> {
+        let mut tries = database.config().connections_max;
+        loop {
+            let conn = database.pool().acquire().await.map_err(|e| tx_error(&e))?;
+            match Self::begin_on(database, conn).await {
+                Err(TxError::Connection { .. }) if tries > 0 => tries = tries.saturating_sub(1),
+                begun => return begun,
+            }
+        }
+    }
+
+    async fn begin_on(
+        database: &PgDatabase,
+        conn: PoolConnection<Postgres>,
+    ) -> Result<Self, TxError> {
+        let mut unit = Self {
+            database: database.clone(),
+            conn: Some(conn),
+            now: Timestamp::EPOCH,
+            failed: None,
+            busy: false,
+            xid: None,
+            touched: false,
+            enqueued: false,
+            writes: Writes::default(),
+        };
+        let mut script = Script::default();
+        script
+            .plain("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+            .plain("SELECT (extract(epoch FROM now()) * 1000000)::bigint");
+        let answers = unit.run(script).await?;
+        let micros = answers.get(1).and_then(|a| a.rows.first()).map(|row| row.try_get(0));
+        let micros: i64 = unit.decoded(micros.unwrap_or(Err(sqlx::Error::RowNotFound)))?;
+        unit.now = Timestamp::from_micros(micros);
+        Ok(unit)
+    }
+
+    fn config(&self) -> &PgConfig {
+        self.database.config()
+    }
+
+    /// Notes that the unit failed.
+    fn fail<T>(&mut self, error: TxError) -> Result<T, TxError> {
+        self.failed = Some(error.clone());
+        Err(error)
+    }
+
+    fn open(&self) -> Result<(), TxError> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn decoded<T>(&mut self, value: Result<T, sqlx::Error>) -> Result<T, TxError> {
+        match value {
+            Ok(value) => Ok(value),
+            Err(e) => self.fail(TxError::Corrupt { what: "row".to_owned(), why: e.to_string() }),
+        }
+    }
+
+    /// Makes one call on the connection, bounded in time; an error refuses the unit.
+    async fn call<'a, T>(
+        &'a mut self,
+        work: impl FnOnce(&'a mut PgConnection) -> BoxFuture<'a, Result<T, sqlx::Error>>,
+    ) -> Result<T, TxError> {
+        self.open()?;
+        let timeout = self.config().call_timeout;
+        let Some(conn) = self.conn.as_mut() else {
+            return Err(TxError::Connection { why: "the unit has ended".to_owned() });
+        };
+        // Until the answer is there: a future that is dropped here leaves it set.
+        self.busy = true;
+        self.failed = Some(TxError::Connection { why: "a call was cancelled".to_owned() });
+        let error = match tokio::time::timeout(timeout, work(conn)).await {
+            Ok(Ok(value)) => {
+                (self.busy, self.failed) = (false, None);
+                return Ok(value);
+            }
+            Ok(Err(e)) => {
+                self.busy = sqlstate(&e).is_none();
+                tx_error(&e)
+            }
+            Err(_) => TxError::Connection { why: "no answer within call_timeout".to_owned() },
+        };
+        self.failed = Some(error.clone());
+        Err(error)
+    }
+
+    async fn run(&mut self, script: Script) -> Result<Vec<Answer>, TxError> {
+        if let Err(e) = script.check() {
+            return self.fail(e);
+        }
+        self.call(|conn| Box::pin(script.run(conn))).await
+    }
+
+    fn bounded(&mut self, what: &'static str, bytes: usize) -> Result<(), TxError> {
+        let bound = self.config().state_bytes_max;
+        if bytes <= bound {
+            return Ok(());
+        }
+        let bound = u64::try_from(bound).unwrap_or(u64::MAX);
+        self.fail(TxError::TooLarge { what, bound })
+    }
+
+    /// Locks and reads the aggregates that are not known yet, in id order: one round trip.
+    async fn learn(&mut self, ids: &[AggregateId]) -> Result<(), TxError> {
+        let known = &self.writes.aggregates;
+        let wanted: BTreeSet<&AggregateId> =
+            ids.iter().filter(|id| !known.contains_key(id)).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        if wanted.len() > self.config().load_max {
+            let bound = u64::try_from(self.config().load_max).unwrap_or(u64::MAX);
+            return self.fail(TxError::TooLarge { what: "load (load_max)", bound });
+        }
+        let lock = |id: &&AggregateId| lock_key("aggregate", &[&id.kind, &id.id]);
+        let locks = wanted.iter().map(lock).collect();
+        let kinds = wanted.iter().map(|id| &*id.kind).collect();
+        let names = wanted.iter().map(|id| &*id.id).collect();
+        let mut script = Script::default();
+        script.execute("amarra_lock", &[Argument::Ints(locks)]);
+        script.execute("amarra_load", &[Argument::Texts(kinds), Argument::Texts(names)]);
+        let answers = self.run(script).await?;
+        let mut found = BTreeMap::new();
+        for row in answers.get(1).map(|a| a.rows.as_slice()).unwrap_or_default() {
+            let row = row
+                .try_get::<i64, _>(0)
+                .and_then(|n| Ok((n, row.try_get::<i64, _>(1)?, row.try_get::<Vec<u8>, _>(2)?)));
+            let (n, version, body) = self.decoded(row)?;
+            let version = Version::new(u64::try_from(version).unwrap_or_default());
+            found.insert(n, StoredState { version, body: Bytes::from(body) });
+        }
+        for (n, id) in (1..).zip(wanted) {
+            let absent = || StoredState { version: Version::ABSENT, body: Bytes::new() };
+            let state = found.remove(&n).unwrap_or_else(absent);
+            let known = Known { stored: state.version, state };
+            self.writes.aggregates.insert(id.clone(), known);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PgUnit {
+    /// Rolls back. A connection whose answer is outstanding is closed instead: the server rolls
+    /// back once it notices, within a second even while it waits for a lock.
+    fn drop(&mut self) {
+        let Some(mut conn) = self.conn.take() else { return };
+        let runtime = tokio::runtime::Handle::try_current();
+        let (false, Ok(runtime)) = (self.busy, runtime) else {
+            drop(conn.detach());
+            return;
+        };
+        let timeout = self.config().statement_timeout;
+        runtime.spawn(async move {
+            let rollback = sqlx::raw_sql("ROLLBACK").execute(&mut *conn);
+            if !matches!(tokio::time::timeout(timeout, rollback).await, Ok(Ok(_))) {
+                drop(conn.detach());
+            }
+        });
+    }
+}
+
+#[async_trait]
+impl UnitOfWork for PgUnit {
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    async fn load(&mut self, ids: &[AggregateId]) -> Result<Vec<StoredState>, TxError> {
+        self.open()?;
+        self.learn(ids).await?;
+        let known = &self.writes.aggregates;
+        Ok(ids.iter().filter_map(|id| known.get(id)).map(|known| known.state.clone()).collect())
+    }
+
+    async fn save(
+        &mut self,
+        id: &AggregateId,
+        expected: Version,
+        body: Bytes,
+    ) -> Result<(), TxError> {
+        self.open()?;
+        self.bounded("state (state_bytes_max)", body.len())?;
+        self.learn(std::slice::from_ref(id)).await?;
+        match self.writes.aggregates.get_mut(id) {
+            Some(known) if known.state.version == expected => {
+                known.state = StoredState { version: expected.next(), body };
+                Ok(())
+            }
+            _ => self.fail(TxError::Conflict { id: id.clone() }),
+        }
+    }
+
+    async fn schedule(&mut self, id: &AggregateId, after: Option<Duration>) -> Result<(), TxError> {
+        self.open()?;
+        self.writes.timers.insert(id.clone(), after);
+        Ok(())
+    }
+
+    async fn verify(&mut self, claim: &Claim) -> Result<(), TxError> {
+        self.open()?;
+        let scheduled = self.writes.timers.contains_key(&claim.id);
+        let newest = !scheduled && {
+            self.touched = true;
+            self.call(|conn| Box::pin(timers::verify(conn, claim))).await?
+        };
+        if newest {
+            return Ok(());
+        }
+        let what = format!("the timer of {}", claim.id);
+        self.fail(TxError::Fenced { what, held: claim.epoch.0 })
+    }
+
+    async fn begin_idempotent(&mut self, key: &IdempotencyKey) -> Result<Idempotent, TxError> {
+        self.open()?;
+        let name = idempotency::name(key);
+        if let Some((stored, response)) = self.writes.responses.get(&name) {
+            return Ok(idempotency::replay(&stored.request_hash, response.clone(), key));
+        }
+        let answers = self.run(idempotency::look(key)).await?;
+        let answer = idempotency::answer(&answers, key);
+        let answer = self.decoded(answer)?;
+        if answer == Idempotent::Fresh {
+            self.writes.begun.insert(name);
+        }
+        Ok(answer)
+    }
+
+    async fn record_response(
+        &mut self,
+        key: &IdempotencyKey,
+        response: &StoredResponse,
+    ) -> Result<(), TxError> {
+        self.open()?;
+        self.bounded("response (state_bytes_max)", response.body.len())?;
+        let name = idempotency::name(key);
+        if !self.writes.begun.contains(&name) || self.writes.responses.contains_key(&name) {
+            let id = AggregateId::new("idempotency-key", Arc::clone(&key.key));
+            return self.fail(TxError::Conflict { id });
+        }
+        self.writes.responses.insert(name, (key.clone(), response.clone()));
+        Ok(())
+    }
+
+    async fn audit(&mut self, entry: AuditDraft) -> Result<(), TxError> {
+        self.open()?;
+        self.writes.audit.push(entry);
+        Ok(())
+    }
+
+    async fn load_view(&mut self, view: &str, key: &str) -> Result<Option<ViewRow>, TxError> {
+        self.open()?;
+        let name = (Arc::from(view), Arc::from(key));
+        if let Some(known) = self.writes.views.get(&name)
+            && (known.locked || known.write.is_some())
+        {
+            return Ok(known.row(&name.1));
+        }
+        let mut script = Script::default();
+        script.execute("amarra_lock", &[Argument::Ints(vec![lock_key("view", &[view, key])])]);
+        match self.config().views.get(view) {
+            Some(table) => script.execute(&format!("amarra_get_{table}"), &[Argument::Text(key)]),
+            None => script.execute("amarra_view_get", &[Argument::Text(view), Argument::Text(key)]),
+        };
+        let answers = self.run(script).await?;
+        let row = answers
+            .get(1)
+            .and_then(|a| a.rows.first())
+            .map(|row| Ok((row.try_get::<i64, _>(0)?, row.try_get::<Vec<u8>, _>(1)?)));
+        let row = row.map(|row| self.decoded(row)).transpose()?.map(|(position, body)| ViewRow {
+            key: Arc::clone(&name.1),
+            position: Version::new(u64::try_from(position).unwrap_or_default()),
+            body: Bytes::from(body),
+        });
+        let view = View { locked: true, loaded: row.clone(), write: None };
+        self.writes.views.insert(name, view);
+        Ok(row)
+    }
+
+    async fn write_view(&mut self, write: ViewWrite) -> Result<(), TxError> {
+        self.open()?;
+        self.bounded("view row (state_bytes_max)", write.body.as_ref().map_or(0, Bytes::len))?;
+        let name = (Arc::clone(&write.view), Arc::clone(&write.key));
+        self.writes.views.entry(name).or_default().write = Some(write);
+        Ok(())
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<(), TxError> {
+        self.open()?;
+        self.finish().await
+    }
+}
+
+#[async_trait]
+impl Outbox for PgUnit {
+    async fn enqueue(&mut self, messages: &[Outgoing]) -> Result<(), TxError> {
+        self.open()?;
+        self.touched = true;
+        self.enqueued |= !messages.is_empty();
+        let outbox = PgOutbox::new(self.config());
+        let appended = self
+            .call(|conn| Box::pin(async move { Ok(outbox.enqueue(conn, messages).await) }))
+            .await?;
+        appended.or_else(|e| self.fail(e))
+    }
+}
+
+#[async_trait]
+impl Inbox for PgUnit {
+    async fn admit(&mut self, group: &Group, message: &Incoming) -> Result<Admit, TxError> {
+        self.open()?;
+        self.touched = true;
+        let admit = self.call(|conn| Box::pin(PgInbox::rows(conn, group, message))).await?;
+        Ok(match admit {
+            Some(xid) => {
+                self.xid = Some(xid);
+                Admit::Fresh
+            }
+            None => Admit::Duplicate,
+        })
+    }
+}
+
+#[async_trait]
+impl ParkingLot for PgUnit {
+    async fn park(
+        &mut self,
+        group: &Group,
+        delivery: &Delivery,
+        reason: &str,
+    ) -> Result<(), TxError> {
+        self.open()?;
+        self.touched = true;
+        self.call(|conn| Box::pin(parking::park(conn, group, delivery, reason))).await
+    }
+
+    async fn parked_among(
+        &mut self,
+        group: &Group,
+        topic: &Topic,
+        keys: &BTreeSet<amarra_core::PartitionKey>,
+    ) -> Result<BTreeSet<amarra_core::PartitionKey>, TxError> {
+        self.open()?;
+        self.call(|conn| Box::pin(parking::among(conn, group, topic, keys))).await
+    }
+
+    async fn first_parked(
+        &mut self,
+        group: &Group,
+        topic: &Topic,
+        key: &amarra_core::PartitionKey,
+    ) -> Result<Option<Parked>, TxError> {
+        self.open()?;
+        self.touched = true;
+        let answers = self.run(parking::look(group, topic, key)).await?;
+        parking::first(&answers, topic).or_else(|e| self.fail(e))
+    }
+
+    async fn unpark(&mut self, group: &Group, ticket: u64) -> Result<(), TxError> {
+        self.open()?;
+        self.touched = true;
+        self.call(|conn| Box::pin(parking::unpark(conn, group, ticket))).await
+    }
+}
