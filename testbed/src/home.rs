@@ -123,8 +123,12 @@ impl Home {
         command
     }
 
-    /// Takes a lock that every process of the testbed respects, for as long as the file is held.
-    pub(crate) fn lock(&self, name: &str) -> Result<File, Error> {
+    /// Takes a lock that every process of the testbed respects, for as long as the file is held; waits
+    /// for whoever holds it.
+    ///
+    /// # Errors
+    /// When the file of the lock cannot be made or locked.
+    pub fn lock(&self, name: &str) -> Result<File, Error> {
         let path = self.folder("locks")?.join(name);
         let file = File::create(&path).map_err(|e| Error::file("create", &path, e))?;
         file.lock().map_err(|e| Error::file("lock", &path, e))?;

@@ -201,8 +201,13 @@ impl Kafka {
     /// Lets the nodes outlive this process; whoever calls this has to stop them by process id.
     ///
     /// # Errors
-    /// When a guardian does not answer.
+    /// When a guardian does not answer, or there are proxies, which end with this process.
     pub fn detach(self) -> Result<(), Error> {
+        if self.options.proxied {
+            return Err(Error::Misuse(
+                "proxied: a cluster behind proxies cannot be detached".into(),
+            ));
+        }
         self.nodes.iter().try_for_each(|node| node.guardian.detach())
     }
 

@@ -8,6 +8,7 @@ mod kafka;
 mod patience;
 mod port;
 mod postgres;
+mod process;
 mod proxy;
 
 pub use crate::error::Error;
@@ -15,4 +16,5 @@ pub use crate::home::Home;
 pub use crate::install::{Part, install};
 pub use crate::kafka::{Kafka, KafkaOptions};
 pub use crate::postgres::{PgAuth, PgOptions, PgVersion, Postgres, Rows};
+pub use crate::process::Process;
 pub use crate::proxy::{CutAt, Direction, Proxy, ProxyOptions, Rule};

@@ -12,6 +12,7 @@ mod lint;
 mod mutants;
 mod output;
 mod run;
+mod services;
 mod test;
 mod tidy;
 
@@ -40,6 +41,11 @@ enum Verb {
         #[arg(long)]
         fast: bool,
     },
+    /// Starts, stops or shows long-lived PostgreSQL and Kafka of the workspace's own.
+    Services {
+        #[command(subcommand)]
+        verb: services::Verb,
+    },
     /// Checks the bar of the repository: sizes, imports, laws, planted bugs.
     Tidy,
     /// Checks formatting, clippy in both builds, and rustdoc.
@@ -65,6 +71,7 @@ fn main() -> ExitCode {
     let out = Output::new(cli.json);
     let result = match cli.verb {
         Verb::Test { fast } => test::run(&out, fast),
+        Verb::Services { verb } => services::run(&out, &verb),
         Verb::Tidy => tidy::run(&out),
         Verb::Lint => lint::run(&out),
         Verb::Mutants { only, seeds, quick } => {

@@ -1,5 +1,11 @@
 //! Every test of the repository, in the order in which a failure is cheapest to learn of.
 
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use testbed::Part;
+
 use crate::output::Output;
 use crate::run::{SIM, cargo_in, root, step};
 use crate::{lint, mutants, tidy};
@@ -11,6 +17,12 @@ const VERIFIED: &str = "--seeds=40";
 
 /// Planted bugs that the tests run: each is a build of its own.
 const PLANTED: usize = 6;
+
+/// Packages whose tests start real servers.
+const REAL_SERVERS: [&str; 3] = ["amarra-kafka", "amarra-postgres", "testbed"];
+/// The package of which only some tests do, and the module those are in.
+const APP: &str = "amarra";
+const SERVER_TESTS: &str = "servers::";
 
 /// Runs every test; `fast` leaves out, by name, what takes minutes.
 pub(crate) fn run(out: &Output, fast: bool) -> Result<bool, String> {
@@ -25,11 +37,18 @@ pub(crate) fn run(out: &Output, fast: bool) -> Result<bool, String> {
     note("tidy", tidy::run(out)?);
     if fast {
         out.say("── left out by --fast: lint, tests of the simulation, seeds, planted bugs");
+        out.say(&format!(
+            "── left out by --fast, for want of servers: {}",
+            REAL_SERVERS.join(", ")
+        ));
+        out.say(&format!("── left out by --fast, for want of servers: {SERVER_TESTS} of {APP}"));
     } else {
         note("lint", lint::run(out)?);
+        note("servers", servers(out));
     }
-    let tests = ["test", "--workspace", "--exclude", "sim"];
-    note("unit, law and doc tests", step(out, "unit, law and doc tests", cargo_in(&root, &tests))?);
+    for (name, command) in ordinary(&root, fast) {
+        note(name, step(out, name, command)?);
+    }
     if !fast {
         let mut sim_tests = vec!["test"];
         sim_tests.extend(SIM);
@@ -52,4 +71,37 @@ pub(crate) fn run(out: &Output, fast: bool) -> Result<bool, String> {
         &if ok { "every test passed".to_owned() } else { format!("FAILED: {}", failed.join(", ")) },
     );
     Ok(ok)
+}
+
+/// Installs the servers once, before the tests that each start their own: those servers end with the
+/// test that started them, so nothing is left running.
+fn servers(out: &Output) -> bool {
+    out.say("── servers");
+    let started = Instant::now();
+    let result = testbed::install(&Part::ALL);
+    let took = started.elapsed().as_secs();
+    let word = match &result {
+        Ok(()) => "ok".to_owned(),
+        Err(e) => format!("FAILED: {e}"),
+    };
+    out.result(
+        &serde_json::json!({"kind": "step", "name": "servers", "ok": result.is_ok(),
+            "seconds": took, "message": word}),
+        &format!("── servers: {word} after {took} s"),
+    );
+    result.is_ok()
+}
+
+/// The tests outside the simulator.
+fn ordinary(root: &Path, fast: bool) -> Vec<(&'static str, Command)> {
+    let name = "unit, law and doc tests";
+    let mut rest = vec!["test", "--workspace", "--exclude", "sim"];
+    if !fast {
+        return vec![(name, cargo_in(root, &rest))];
+    }
+    for package in REAL_SERVERS.iter().chain([&APP]) {
+        rest.extend(["--exclude", package]);
+    }
+    let app = ["test", "-p", APP, "--", "--skip", SERVER_TESTS];
+    vec![(name, cargo_in(root, &rest)), ("tests of the binary", cargo_in(root, &app))]
 }

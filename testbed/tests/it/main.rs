@@ -9,4 +9,5 @@
 mod death;
 mod kafka;
 mod postgres;
+mod process;
 mod proxy;
