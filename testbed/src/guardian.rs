@@ -34,7 +34,8 @@ pub(crate) struct Duty {
 /// Runs a server; dropped, or when this process dies, the server stops and its folder goes.
 ///
 /// The guardian holds the read end of a pipe whose write end only this process has, so the kernel
-/// tells it of any death of ours. As the server's parent it can tell a reused process id from its own.
+/// tells it of any death of ours. As the server's parent it can tell a reused process id from its
+/// own.
 #[derive(Debug)]
 pub(crate) struct Guardian {
     duty: Duty,

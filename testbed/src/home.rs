@@ -13,8 +13,8 @@ const OVERRIDE: &str = "AMARRA_SERVERS_DIR";
 
 /// Where servers are installed and run: `target/servers` of the workspace.
 ///
-/// Servers that refuse to run as root run as `nobody`, who may be unable to enter the workspace; then
-/// it is a folder of ours in the system's folder for temporary files.
+/// Servers that refuse to run as root run as `nobody`, who may be unable to enter the workspace;
+/// then it is a folder of ours in the system's folder for temporary files.
 #[derive(Debug, Clone)]
 pub struct Home {
     dir: PathBuf,
@@ -123,8 +123,8 @@ impl Home {
         command
     }
 
-    /// Takes a lock that every process of the testbed respects, for as long as the file is held; waits
-    /// for whoever holds it.
+    /// Takes a lock that every process of the testbed respects, for as long as the file is held;
+    /// waits for whoever holds it.
     ///
     /// # Errors
     /// When the file of the lock cannot be made or locked.

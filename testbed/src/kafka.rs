@@ -68,8 +68,9 @@ impl Kafka {
         list(self.nodes.iter().map(Node::addr))
     }
 
-    /// Bootstrap servers whose every connection, also to the addresses that the brokers advertise to
-    /// it, passes through the proxies of [`proxy`](Self::proxy); empty without `options.proxied`.
+    /// Bootstrap servers whose every connection, also to the addresses that the brokers advertise
+    /// to it, passes through the proxies of [`proxy`](Self::proxy); empty without
+    /// `options.proxied`.
     #[must_use]
     pub fn proxied_bootstrap(&self) -> String {
         list(self.nodes.iter().filter_map(|node| node.proxy.as_ref()).map(Proxy::addr))

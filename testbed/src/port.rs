@@ -18,9 +18,9 @@ const TRIES: usize = 500;
 
 /// A port that is ours until this is dropped.
 ///
-/// A server is stopped and started on the same port, so its port lies below the range from which the
-/// kernel takes ports of outgoing connections: one of those could otherwise sit on it in between. A
-/// lock file keeps other processes of the testbed off it meanwhile.
+/// A server is stopped and started on the same port, so its port lies below the range from which
+/// the kernel takes ports of outgoing connections: one of those could otherwise sit on it in
+/// between. A lock file keeps other processes of the testbed off it meanwhile.
 #[derive(Debug)]
 pub(crate) struct Port {
     number: u16,

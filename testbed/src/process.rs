@@ -16,8 +16,8 @@ const STARTED: usize = 19;
 
 /// A process, by its number, its start and the machine's.
 ///
-/// It is written down by `cargo xtask services up` and signalled by a later `down`: by then the number
-/// may belong to somebody else, whose start is another.
+/// It is written down by `cargo xtask services up` and signalled by a later `down`: by then the
+/// number may belong to somebody else, whose start is another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Process {

@@ -41,8 +41,8 @@ pub enum CutAt {
     Before,
     /// They are forwarded, then the connection is cut at once.
     After,
-    /// They are forwarded, and the connection is cut when the other side answers: the answer is lost,
-    /// and what it answers has been done.
+    /// They are forwarded, and the connection is cut when the other side answers: the answer is
+    /// lost, and what it answers has been done.
     Answer,
 }
 

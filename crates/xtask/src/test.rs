@@ -73,8 +73,8 @@ pub(crate) fn run(out: &Output, fast: bool) -> Result<bool, String> {
     Ok(ok)
 }
 
-/// Installs the servers once, before the tests that each start their own: those servers end with the
-/// test that started them, so nothing is left running.
+/// Installs the servers once, before the tests that each start their own: those servers end with
+/// the test that started them, so nothing is left running.
 fn servers(out: &Output) -> bool {
     out.say("── servers");
     let started = Instant::now();

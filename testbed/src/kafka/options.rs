@@ -16,7 +16,8 @@ pub struct KafkaOptions {
     pub heap_mib: u32,
     /// Further lines of `server.properties`, which win over those of the testbed.
     pub properties: Vec<(String, String)>,
-    /// How long a start may take, at least a second. 120 s, because the machine may be busy building.
+    /// How long a start may take, at least a second. 120 s, because the machine may be busy
+    /// building.
     pub patience: Duration,
 }
 

@@ -1,4 +1,5 @@
-//! As much of the PostgreSQL protocol as setting up a test needs: simple queries without a password.
+//! As much of the PostgreSQL protocol as setting up a test needs: simple queries without a
+//! password.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -43,8 +43,8 @@ pub enum PgAuth {
 /// How a private PostgreSQL server is set up.
 #[derive(Debug, Clone)]
 pub struct PgOptions {
-    /// Whether commits are forced to the disk. Off, because most tests lose no power; on for tests of
-    /// durability and for published figures.
+    /// Whether commits are forced to the disk. Off, because most tests lose no power; on for tests
+    /// of durability and for published figures.
     pub fsync: bool,
     /// How roles prove who they are.
     pub auth: PgAuth,
@@ -52,7 +52,8 @@ pub struct PgOptions {
     pub connections_max: u16,
     /// Further settings of `postgresql.conf`, which win over those of the testbed.
     pub settings: Vec<(String, String)>,
-    /// How long a start may take, at least a second. 60 s, because the machine may be busy building.
+    /// How long a start may take, at least a second. 60 s, because the machine may be busy
+    /// building.
     pub patience: Duration,
 }
 
