@@ -96,6 +96,17 @@ pub(crate) async fn read(
     chunk
 }
 
+/// Returns the cursor behind the rows of a chunk, in its batch.
+pub(crate) fn past(cursor: &Cursor, chunk: &Chunk) -> Cursor {
+    let rows = u64::try_from(chunk.rows.len()).unwrap_or(u64::MAX);
+    Cursor {
+        prev: cursor.prev.clone(),
+        cur: Some(chunk.cur.clone()),
+        last_seq: chunk.rows.last().map_or(cursor.last_seq, |row| row.seq),
+        pos: Pos(cursor.pos.0.saturating_add(rows)),
+    }
+}
+
 /// Finds the shard and first chunk in which rows wait, for laws that look at one shard.
 pub(crate) async fn busy_shard(b: &impl StoreBackend, name: &str, ttl: Duration) -> Lease {
     let log = b.outbox_log();

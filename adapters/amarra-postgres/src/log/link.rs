@@ -1,12 +1,12 @@
 //! The relay's own connections: each used by one call at a time, given up when it fails.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use amarra_messaging::message::Shard;
 use amarra_messaging::outbox::LogError;
 use futures_util::future::BoxFuture;
-use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
@@ -20,15 +20,26 @@ use crate::error::log_error;
 #[derive(Debug)]
 pub(crate) struct Links {
     options: PgConnectOptions,
-    slots: Vec<Mutex<Option<PgConnection>>>,
+    slots: Vec<Mutex<Option<Idle>>>,
     bound: Duration,
     pub(super) origin: Origin,
 }
 
+/// A connection between two calls.
+#[derive(Debug)]
+struct Idle {
+    conn: PgConnection,
+    since: Instant,
+}
+
+/// After how long between two calls a connection is asked whether it is alive: a server that was
+/// started anew closed it, and the call would fail for nothing.
+const IDLE: Duration = Duration::from_millis(50);
+
 /// One connection in use.
 #[derive(Debug)]
 pub(crate) struct Link<'a> {
-    slot: MutexGuard<'a, Option<PgConnection>>,
+    slot: MutexGuard<'a, Option<Idle>>,
     conn: PgConnection,
     bound: Duration,
 }
@@ -53,8 +64,11 @@ impl Links {
         let taken = timeout(self.bound, async {
             let mut slot = slot.lock().await;
             let conn = match slot.take() {
-                Some(conn) => conn,
-                None => {
+                Some(Idle { conn, since }) if since.elapsed() < IDLE => conn,
+                idle => {
+                    if let Some(conn) = alive(idle).await {
+                        return Ok(Link { slot, conn, bound: self.bound });
+                    }
                     let mut conn = self.options.connect().await.map_err(|e| log_error(&e))?;
                     self.origin.settle(&mut conn).await?;
                     conn
@@ -76,9 +90,15 @@ impl Link<'_> {
     {
         let out = timeout(self.bound, work(&mut self.conn)).await;
         let out = out.unwrap_or_else(|_| Err(late()))?;
-        *self.slot = Some(self.conn);
+        *self.slot = Some(Idle { conn: self.conn, since: Instant::now() });
         Ok(out)
     }
+}
+
+/// Returns the connection if its server still answers.
+async fn alive(idle: Option<Idle>) -> Option<PgConnection> {
+    let mut conn = idle?.conn;
+    conn.ping().await.is_ok().then_some(conn)
 }
 
 fn late() -> LogError {

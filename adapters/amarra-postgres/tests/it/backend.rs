@@ -72,9 +72,14 @@ impl Version for V15 {
     }
 }
 
+/// The statement, apart from the isolation level of that name.
+const COMMIT: &[u8] = b"COMMIT;";
+/// How long the adapter asks what became of a commit.
+const RESOLVE: Duration = Duration::from_millis(400);
+
 /// One client: a process that reaches the server through a proxy of its own.
 struct Client {
-    proxy: Proxy,
+    proxy: Arc<Proxy>,
     store: Arc<PgStore>,
 }
 
@@ -93,7 +98,7 @@ impl<V> Pg<V> {
         PgConfig {
             message_bytes_max: 64 << 10,
             connections_max: 12,
-            resolve_timeout: Duration::from_millis(400),
+            resolve_timeout: RESOLVE,
             ..PgConfig::new(url)
         }
     }
@@ -130,12 +135,11 @@ impl<V: Version> StoreBackend for Pg<V> {
     fn store(&self, client: &str) -> Arc<dyn Store> {
         let mut clients = self.clients.lock().unwrap();
         let client = clients.entry(client.to_owned()).or_insert_with(|| {
-            let proxy = Proxy::start(self.server.postgres.addr()).expect("a proxy");
+            let proxy = Arc::new(Proxy::start(self.server.postgres.addr()).expect("a proxy"));
             let url = self.server.postgres.url_through(&proxy, &self.name);
             let database = now(PgDatabase::connect(Self::config(url))).expect("connect");
             Client { proxy, store: Arc::new(PgStore::new(database)) }
         });
-        client.proxy.refuse(false).expect("a proxy that listens");
         client.store.clone()
     }
 
@@ -151,17 +155,31 @@ impl<V: Version> StoreBackend for Pg<V> {
         64 << 10
     }
 
-    /// A request or answer is lost for good: nobody can be asked what became of it either.
+    /// A request or answer is lost for as long as the adapter asks what became of it; what was lost
+    /// before it was sent can be asked about at once.
     async fn lose_commit(&self, client: &str, loss: CommitLoss) {
+        // One connection is there already: no new one can be made while the proxy refuses.
+        let unit = self.store(client).begin().await.expect("a unit");
+        unit.commit().await.expect("an empty commit");
+        self.env().sleep(Duration::from_millis(50)).await;
         let clients = self.clients.lock().unwrap();
-        let proxy = &clients.get(client).expect("a client").proxy;
+        let proxy = Arc::clone(&clients.get(client).expect("a client").proxy);
         let at = match loss {
-            CommitLoss::BeforeSend => return proxy.cut_now(),
-            CommitLoss::Request => CutAt::Before,
             CommitLoss::Answer => CutAt::Answer,
+            _ => CutAt::Before,
         };
-        let _ = proxy.cut_when(Direction::Up, b"COMMIT", at);
+        let rule = proxy.cut_when(Direction::Up, COMMIT, at);
+        if loss == CommitLoss::BeforeSend {
+            return;
+        }
         proxy.refuse(true).expect("a proxy that refuses");
+        std::thread::spawn(move || {
+            // A law that never commits leaves the proxy to itself.
+            if rule.wait(Duration::from_secs(5)) {
+                std::thread::sleep(RESOLVE.saturating_mul(2));
+            }
+            proxy.refuse(false).expect("a proxy that listens");
+        });
     }
 
     async fn crash(&self) {

@@ -5,7 +5,7 @@ use amarra_messaging::outbox::Cursor;
 
 use crate::backend::StoreBackend;
 use crate::check::{Must, begin, commit, outgoing, transact};
-use crate::reader::{Lease, Reader, assert_once, behind, busy_shard, ids, read};
+use crate::reader::{Lease, Reader, assert_once, behind, busy_shard, ids, past};
 
 /// With its closing snapshot in the cursor, a batch does not change, whatever commits meanwhile.
 pub async fn obl_2_an_open_batch_reads_the_same_for_ever<B: StoreBackend>(b: B) {
@@ -55,7 +55,8 @@ pub async fn obl_2_chunks_of_any_size_make_the_same_batch<B: StoreBackend>(b: B)
         let mut cursor = Cursor::default();
         let mut rows = Vec::new();
         loop {
-            let chunk = read(log.as_ref(), &lease, &mut cursor, limit).await;
+            let chunk = log.next_chunk(&lease, &cursor, limit).await.must("next_chunk");
+            cursor = past(&cursor, &chunk);
             rows.extend(chunk.rows);
             if chunk.last {
                 break;
