@@ -1,1 +1,22 @@
-//! The embedded durable store and bus on SQLite.
+#![doc = include_str!("../docs.md")]
+
+
+mod clock;
+pub mod config;
+mod database;
+pub mod error;
+mod file;
+mod messaging;
+mod outbox_log;
+mod read_model;
+mod store;
+mod timers;
+mod unit;
+
+
+pub use config::{BusConfig, DatabaseConfig, Synchronous};
+pub use database::SqliteDatabase;
+pub use error::OpenError;
+pub use outbox_log::SqliteOutboxLog;
+pub use read_model::SqliteReadModel;
+pub use store::SqliteStore;
