@@ -33,7 +33,7 @@ pub struct PgConfig {
     /// its own.
     pub schema: String,
     /// Views that have a table of their own: view name to table name. Every other view shares one
-    /// table.
+    /// table. The bodies of these are JSON; docs.md shows the columns.
     pub views: BTreeMap<String, String>,
     /// How the inbox remembers what a group has applied.
     pub inbox: InboxMode,

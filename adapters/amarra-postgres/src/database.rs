@@ -204,7 +204,7 @@ async fn check_server(conn: &mut PgConnection) -> Result<(), PgError> {
 
 async fn check_views(conn: &mut PgConnection, config: &PgConfig) -> Result<(), PgError> {
     for table in config.views.values() {
-        let sql = format!("SELECT key, position, body FROM {table} LIMIT 0");
+        let sql = format!("SELECT key, position, body, json FROM {table} LIMIT 0");
         let found = sqlx::query(AssertSqlSafe(sql)).execute(&mut *conn).await;
         found.map_err(|e| PgError::View { table: table.clone(), why: e.to_string() })?;
     }

@@ -110,8 +110,11 @@ pub(crate) fn prepare(views: &BTreeMap<String, String>) -> String {
         add(
             &format!("amarra_put_{table}(text[], bigint[], bytea[])"),
             &format!(
-                "INSERT INTO {table} (key, position, body) SELECT * FROM unnest($1, $2, $3) \
-                 ON CONFLICT (key) DO UPDATE SET position = excluded.position, body = excluded.body"
+                "INSERT INTO {table} (key, position, body, json) \
+                 SELECT key, position, body, convert_from(body, 'UTF8')::jsonb \
+                 FROM unnest($1, $2, $3) AS w (key, position, body) \
+                 ON CONFLICT (key) DO UPDATE SET position = excluded.position, \
+                     body = excluded.body, json = excluded.json"
             ),
         );
         add(

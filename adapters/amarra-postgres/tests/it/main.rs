@@ -12,3 +12,5 @@ mod backend;
 mod conformance;
 mod litmus;
 mod outbox_bed;
+mod own;
+mod roles;
