@@ -69,7 +69,8 @@ pub enum PgError {
         /// What it must be.
         expected: &'static str,
     },
-    /// A view's table is missing or lacks the columns `key`, `position`, `body`, `json`. Class `Fatal`.
+    /// A view's table is missing or lacks the columns `key`, `position`, `body`, `json`. Class
+    /// `Fatal`.
     #[error("views: table {table} is missing or not as docs.md describes it ({why})")]
     View {
         /// The table.

@@ -34,13 +34,16 @@ macro_rules! insert {
 ///
 /// # Example
 /// ```no_run
-/// # async fn place(database: &amarra_postgres::PgDatabase, message: amarra_messaging::message::Outgoing)
+/// # use amarra_messaging::Outgoing;
+/// # use amarra_postgres::PgDatabase;
+/// # async fn place(database: &PgDatabase, message: Outgoing)
 /// #     -> Result<(), Box<dyn std::error::Error>> {
 /// use amarra_postgres::PgOutbox;
 ///
 /// let outbox = PgOutbox::new(database.config());
 /// let mut tx = database.pool().begin().await?;
-/// sqlx::query("UPDATE stock SET left_over = left_over - 1 WHERE sku = 'a'").execute(&mut *tx).await?;
+/// let change = "UPDATE stock SET left_over = left_over - 1 WHERE sku = 'a'";
+/// sqlx::query(change).execute(&mut *tx).await?;
 /// outbox.enqueue(&mut tx, &[message]).await?;
 /// tx.commit().await?;
 /// database.wake().outbox_committed();
@@ -145,7 +148,6 @@ impl OutboxRows {
     }
 
     /// Binds parameters `$1` to `$6`.
-    #[must_use]
     pub fn bind<'q>(
         self,
         query: Query<'q, Postgres, PgArguments>,

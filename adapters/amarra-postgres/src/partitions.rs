@@ -241,7 +241,8 @@ impl PgPartitions {
 /// Rows relayed by every group become visible to every snapshot; the rest are this transaction's.
 const RESTAMP: &str = "UPDATE outbox o SET xid = CASE WHEN EXISTS ( \
          SELECT FROM outbox_cursor c WHERE c.shard = o.shard AND NOT ( \
-             c.prev <> '0:0:' AND pg_visible_in_snapshot(o.xid, nullif(c.prev, '0:0:')::pg_snapshot) \
+             c.prev <> '0:0:' \
+             AND pg_visible_in_snapshot(o.xid, nullif(c.prev, '0:0:')::pg_snapshot) \
              OR c.cur IS NOT NULL AND pg_visible_in_snapshot(o.xid, c.cur::pg_snapshot) \
                  AND o.seq <= c.last_seq)) \
          THEN pg_current_xact_id() ELSE '3'::xid8 END; \

@@ -50,8 +50,8 @@ pub struct DatabaseConfig {
     /// How long a unit waits for the one that writes before it, above zero; it is then rolled back
     /// as a serialization failure. Five seconds, hundreds of ordinary units.
     pub writer_wait: Duration,
-    /// How long SQLite waits for a file lock somebody else holds, above zero. Only a tool that looks
-    /// into the file can hold one: the process lock keeps other services out.
+    /// How long SQLite waits for a file lock somebody else holds, above zero. Only a tool that
+    /// looks into the file can hold one: the process lock keeps other services out.
     pub busy_timeout: Duration,
     /// Connections that read, 1 to 64, each with a thread of its own. A reader never waits for the
     /// writer; two serve views and the relay at once.

@@ -82,10 +82,7 @@ impl SqliteDatabase {
     ///
     /// # Errors
     /// [`OpenError`]; each variant says what to do.
-    pub async fn open(
-        path: impl AsRef<Path>,
-        config: DatabaseConfig,
-    ) -> Result<Self, OpenError> {
+    pub async fn open(path: impl AsRef<Path>, config: DatabaseConfig) -> Result<Self, OpenError> {
         config.validate()?;
         let path = path.as_ref();
         let lock = ProcessLock::take(path)?;
@@ -164,7 +161,8 @@ async fn identify(path: &Path, writer: &mut Writer, shards: u16) -> Result<Strin
         ("id", "SELECT lower(hex(randomblob(16)))".to_owned()),
         ("shards", format!("SELECT '{shards}'")),
     ] {
-        let insert = format!("INSERT OR IGNORE INTO meta (name, value) VALUES ('{name}', ({value}))");
+        let insert =
+            format!("INSERT OR IGNORE INTO meta (name, value) VALUES ('{name}', ({value}))");
         let insert = sqlx::query(sqlx::AssertSqlSafe(insert));
         insert.execute(&mut *connection).await.map_err(failed)?;
     }
@@ -252,9 +250,7 @@ async fn pair(
 }
 
 /// Returns the sequence value that the next message gets: all below it are decided.
-pub(crate) async fn next_seq(
-    executor: impl sqlx::SqliteExecutor<'_>,
-) -> Result<u64, sqlx::Error> {
+pub(crate) async fn next_seq(executor: impl sqlx::SqliteExecutor<'_>) -> Result<u64, sqlx::Error> {
     let last: Option<i64> =
         sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
             .fetch_optional(executor)

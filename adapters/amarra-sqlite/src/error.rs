@@ -59,7 +59,9 @@ pub enum OpenError {
     },
     /// The outbox was made with another number of shards. Class `Fatal`: the number never changes,
     /// since it decides which shard a key's messages are in.
-    #[error("{path} has {existing} outbox shards and shards says {configured}: set shards to {existing}")]
+    #[error(
+        "{path} has {existing} outbox shards and shards says {configured}: set shards to {existing}"
+    )]
     Shards {
         /// The file.
         path: PathBuf,

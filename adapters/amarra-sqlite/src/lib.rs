@@ -1,6 +1,5 @@
 #![doc = include_str!("../docs.md")]
 
-
 mod clock;
 pub mod config;
 mod database;
@@ -12,7 +11,6 @@ mod read_model;
 mod store;
 mod timers;
 mod unit;
-
 
 pub use config::{BusConfig, DatabaseConfig, Synchronous};
 pub use database::SqliteDatabase;

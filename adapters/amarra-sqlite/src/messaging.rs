@@ -16,8 +16,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::clock::{int, nat};
-use amarra_messaging::murmur2::positive_murmur2;
 use crate::unit::{SqliteUnit, driver};
+use amarra_messaging::murmur2::positive_murmur2;
 
 #[async_trait]
 impl Outbox for SqliteUnit {
@@ -200,9 +200,8 @@ fn parked(topic: &Topic, row: &SqliteRow) -> Result<Parked, TxError> {
 
 /// Reads key, headers and value from three columns.
 pub(crate) fn record(row: &SqliteRow, first: usize) -> Result<Record, sqlx::Error> {
-    let bytes = |column: usize| {
-        row.try_get::<Vec<u8>, _>(first.saturating_add(column)).map(Bytes::from)
-    };
+    let bytes =
+        |column: usize| row.try_get::<Vec<u8>, _>(first.saturating_add(column)).map(Bytes::from);
     let headers = Headers::from_bytes(bytes(1)?).map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
     Ok(Record { key: bytes(0)?, headers, value: bytes(2)? })
 }

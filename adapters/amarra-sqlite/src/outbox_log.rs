@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use amarra_core::{PartitionKey, Timestamp};
 use amarra_messaging::message::{Epoch, Owner, Pos, Seq, Shard};
-use amarra_messaging::outbox::{
-    Chunk, Cursor, Lease, LogError, ParkedRow, Resumed, Row, Snapshot,
-};
+use amarra_messaging::outbox::{Chunk, Cursor, Lease, LogError, ParkedRow, Resumed, Row, Snapshot};
 use amarra_messaging::{OutboxLog, Topic};
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
@@ -84,7 +82,8 @@ impl SqliteOutboxLog {
                 passed.fetch_one(relay).await.map_err(driver)
             })
             .await?;
-        let unavailable = |e: amarra_messaging::TxError| LogError::Unavailable { why: e.to_string() };
+        let unavailable =
+            |e: amarra_messaging::TxError| LogError::Unavailable { why: e.to_string() };
         let before = self.shared.clock.now().minus(age).as_micros();
         let mut writer = self.shared.write().await.map_err(unavailable)?;
         let delete = "DELETE FROM outbox WHERE seq IN \

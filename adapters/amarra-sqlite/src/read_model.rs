@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use amarra_core::Version;
 use amarra_messaging::TxError;
-use amarra_store::read_model::{Page, PageQuery, ViewRow, ViewWrite};
 use amarra_store::ReadModel;
+use amarra_store::read_model::{Page, PageQuery, ViewRow, ViewWrite};
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::sqlite::SqliteRow;

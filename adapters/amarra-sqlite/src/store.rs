@@ -35,9 +35,9 @@ impl SqliteStore {
         Self { shared, timers_seen }
     }
 
-    /// Forgets admissions older than `age`, at most `limit` of them, and returns how many: a message
-    /// that comes again after that is applied again. Keep them longer than a broker keeps records.
-    ///
+    /// Forgets admissions older than `age`, at most `limit` of them, and returns how many: a
+    /// message that comes again after that is applied again. Keep them longer than a broker
+    /// keeps records.
     /// # Errors
     /// Any [`TxError`].
     pub async fn prune_inbox(&self, age: Duration, limit: usize) -> Result<u64, TxError> {

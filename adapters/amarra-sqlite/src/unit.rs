@@ -291,10 +291,7 @@ async fn recorded(
 }
 
 /// Chains an entry behind the last row: nobody else appends before this unit ends.
-async fn append_audit(
-    connection: &mut SqliteConnection,
-    entry: AuditDraft,
-) -> Result<(), TxError> {
+async fn append_audit(connection: &mut SqliteConnection, entry: AuditDraft) -> Result<(), TxError> {
     let last = sqlx::query("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")
         .fetch_optional(&mut *connection)
         .await

@@ -19,10 +19,7 @@ const VERIFIED: &str = "--seeds=40";
 const PLANTED: usize = 6;
 
 /// Packages whose tests start real servers.
-const REAL_SERVERS: [&str; 3] = ["amarra-kafka", "amarra-postgres", "testbed"];
-/// The package of which only some tests do, and the module those are in.
-const APP: &str = "amarra";
-const SERVER_TESTS: &str = "servers::";
+const REAL_SERVERS: [&str; 2] = ["amarra-postgres", "testbed"];
 
 /// Runs every test; `fast` leaves out, by name, what takes minutes.
 pub(crate) fn run(out: &Output, fast: bool) -> Result<bool, String> {
@@ -41,14 +38,12 @@ pub(crate) fn run(out: &Output, fast: bool) -> Result<bool, String> {
             "── left out by --fast, for want of servers: {}",
             REAL_SERVERS.join(", ")
         ));
-        out.say(&format!("── left out by --fast, for want of servers: {SERVER_TESTS} of {APP}"));
     } else {
         note("lint", lint::run(out)?);
         note("servers", servers(out));
     }
-    for (name, command) in ordinary(&root, fast) {
-        note(name, step(out, name, command)?);
-    }
+    let name = "unit, law and doc tests";
+    note(name, step(out, name, ordinary(&root, fast))?);
     if !fast {
         let mut sim_tests = vec!["test"];
         sim_tests.extend(SIM);
@@ -93,15 +88,12 @@ fn servers(out: &Output) -> bool {
 }
 
 /// The tests outside the simulator.
-fn ordinary(root: &Path, fast: bool) -> Vec<(&'static str, Command)> {
-    let name = "unit, law and doc tests";
-    let mut rest = vec!["test", "--workspace", "--exclude", "sim"];
-    if !fast {
-        return vec![(name, cargo_in(root, &rest))];
+fn ordinary(root: &Path, fast: bool) -> Command {
+    let mut arguments = vec!["test", "--workspace", "--exclude", "sim"];
+    if fast {
+        for package in REAL_SERVERS {
+            arguments.extend(["--exclude", package]);
+        }
     }
-    for package in REAL_SERVERS.iter().chain([&APP]) {
-        rest.extend(["--exclude", package]);
-    }
-    let app = ["test", "-p", APP, "--", "--skip", SERVER_TESTS];
-    vec![(name, cargo_in(root, &rest)), ("tests of the binary", cargo_in(root, &app))]
+    cargo_in(root, &arguments)
 }

@@ -48,11 +48,13 @@ macro_rules! difference {
 }
 
 const SMALL: &str = concat!(
-    "WITH s AS MATERIALIZED (SELECT coalesce($4::text::pg_snapshot, pg_current_snapshot()) AS cur), ",
+    "WITH s AS MATERIALIZED ( ",
+    "SELECT coalesce($4::text::pg_snapshot, pg_current_snapshot()) AS cur), ",
     "m AS MATERIALIZED (SELECT * FROM (",
     difference!("seq, topic, key, headers, payload, at", "$6"),
     ") AS u LIMIT $6), n AS MATERIALIZED (SELECT count(*) < $6 AS small FROM m) ",
-    "SELECT CASE WHEN small THEN 0 ELSE -1 END::bigint AS seq, (SELECT cur::text FROM s) AS topic, ",
+    "SELECT CASE WHEN small THEN 0 ELSE -1 END::bigint AS seq, ",
+    "(SELECT cur::text FROM s) AS topic, ",
     "NULL::bytea AS key, NULL::bytea AS headers, NULL::bytea AS payload, ",
     // Read after the snapshot was taken: no row that it sees has a higher value.
     "(SELECT last_value FROM outbox_seq_seq) AS at FROM n ",

@@ -35,9 +35,9 @@ use crate::timers;
 ///
 /// `load`, `load_view`, `first_parked` and `begin_idempotent` take advisory locks, which exist for
 /// absent rows as well and write nothing. `save`, `schedule`, `audit`, `write_view` and
-/// `record_response` are kept and sent at the commit: what a caller may know of them before, whether
-/// a version fits, was read under the lock. `enqueue`, `admit`, `park` and `unpark` are sent at
-/// once: their sequence values and their waits are part of their laws.
+/// `record_response` are kept and sent at the commit: what a caller may know of them before,
+/// whether a version fits, was read under the lock. `enqueue`, `admit`, `park` and `unpark` are
+/// sent at once: their sequence values and their waits are part of their laws.
 ///
 /// # Invariant
 /// A call that failed, or was dropped half-way, leaves the unit refused: it cannot commit.

@@ -128,7 +128,7 @@ async fn relay(run: Arc<Run>, log: Arc<dyn OutboxLog>, n: u64) {
         let held = Instant::now();
         for lease in &leases {
             let rounds = 1 + entropy.below(30);
-            match serve(&run, log.as_ref(), lease, &entropy, rounds, held).await {
+            match serve(&run, log.as_ref(), lease, &entropy, (rounds, held)).await {
                 Ok(()) | Err(LogError::Fenced { .. }) => {}
                 Err(e) => panic!("relay-{n}: {e}"),
             }
@@ -145,8 +145,7 @@ async fn serve(
     log: &dyn OutboxLog,
     lease: &Lease,
     entropy: &SeededEntropy,
-    rounds: u64,
-    held: Instant,
+    (rounds, held): (u64, Instant),
 ) -> Result<(), LogError> {
     let mut cursor = log.resume(lease).await?.cursor;
     for _ in 0..rounds {
@@ -227,7 +226,7 @@ pub(crate) async fn litmus(version: PgVersion, duration: Duration) {
 fn verify(run: &Run, expect: u64) {
     let crashes = run.crashes.load(Ordering::Relaxed);
     run.with(|world| {
-        println!(
+        eprintln!(
             "{expect} committed, {} published, {} repeated at their position, {crashes} crashes, \
              {} fenced by the broker",
             world.appended, world.repeated, world.fenced

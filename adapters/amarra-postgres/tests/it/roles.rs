@@ -59,7 +59,8 @@ async fn each_role_is_kept_to_its_own_database_and_to_rows() {
         assert!(PgConnection::connect(&owner).await.is_err(), "the owner of {role} to {other}");
         let ours: i64 = sqlx::query_scalar(
             "SELECT (SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace \
-                 WHERE nspname = 'public') + (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal)",
+                 WHERE nspname = 'public') \
+             + (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal)",
         )
         .fetch_one(database.pool())
         .await

@@ -2,30 +2,46 @@
 
 use amarra_messaging::message::{Pos, Seq};
 use amarra_messaging::outbox::Cursor;
+use futures_util::future::join;
 
 use crate::backend::StoreBackend;
-use crate::check::{Must, begin, commit, outgoing, transact};
+use crate::check::{Gate, Must, begin, commit, outgoing, transact};
 use crate::reader::{Lease, Reader, assert_once, behind, busy_shard, ids, past};
 
 /// With its closing snapshot in the cursor, a batch does not change, whatever commits meanwhile.
 pub async fn obl_2_an_open_batch_reads_the_same_for_ever<B: StoreBackend>(b: B) {
     let env = b.env();
     let log = b.outbox_log();
-    // A row that is appended first and committed last: of all rows it must not slip in.
-    let mut open = begin(b.store("open").as_ref()).await;
-    open.enqueue(&[outgoing(&env, "k", 100)]).await.must("enqueue");
-    let expect = append(&b, "k", 1..=3).await;
-    let lease = busy_shard(&b, "relay", b.lease() * 60).await;
-    let first = log.next_chunk(&lease, &Cursor::default(), 10).await.must("next_chunk");
-    assert_eq!(ids(&first.rows), expect);
-    assert!(first.last, "three rows did not end a batch of three");
-    commit(open).await;
+    // A row that is appended first and committed last: of all rows it must not slip in. A store
+    // with one writer commits it before the others.
+    let own = outgoing(&env, "k", 100);
+    let (appended, read) = (Gate::new(), Gate::new());
+    let open = async {
+        let mut unit = begin(b.store("open").as_ref()).await;
+        unit.enqueue(std::slice::from_ref(&own)).await.must("enqueue");
+        appended.open();
+        read.pass(&b).await;
+        commit(unit).await;
+    };
+    let others = async {
+        appended.pass(&b).await;
+        let expect = append(&b, "k", 1..=3).await;
+        let lease = busy_shard(&b, "relay", b.lease() * 60).await;
+        let first = log.next_chunk(&lease, &Cursor::default(), 10).await.must("next_chunk");
+        read.open();
+        (expect, lease, first)
+    };
+    let ((), (expect, lease, first)) = join(open, others).await;
+    let committed = ids(&first.rows);
+    let others: Vec<_> = committed.iter().copied().filter(|id| *id != own.envelope.id).collect();
+    assert_eq!(others, expect);
+    assert!(first.last, "the rows there were did not end a batch of ten");
     append(&b, "k", 4..=6).await;
     for _ in 0..3 {
         let again = log.next_chunk(&lease, &behind(&first, 0), 10).await.must("next_chunk");
         assert_eq!(again, first, "an open batch changed");
         let rest = log.next_chunk(&lease, &behind(&first, 2), 10).await.must("next_chunk");
-        assert_eq!(ids(&rest.rows), expect[2..]);
+        assert_eq!(ids(&rest.rows), committed[2..]);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::message::{Group, Incoming, Offset, Position, Turn};
 /// | mode | one message is | stored | right for |
 /// |---|---|---|---|
 /// | `Rows` | one id | a row a message | any producer, any broker |
-/// | `Window` | one position of one outbox shard in one partition | a bitmap per partition and source shard | our outboxes, at least once |
+/// | `Window` | one position in one partition | a bitmap a source shard | our outboxes, at least once |
 /// | `Offset` | one offset of one partition | a number per partition | our outboxes, exactly once |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -28,8 +28,8 @@ pub enum Mode {
     /// comes at most `window_bits` positions after what it overtook; both hold for the relay and
     /// a fenced or idempotent transport. Messages without a position are kept as rows.
     Window,
-    /// By the place in the partition. Demands that the topic holds no message twice: a transactional
-    /// transport, and readers of committed records only.
+    /// By the place in the partition. Demands that the topic holds no message twice: a
+    /// transactional transport, and readers of committed records only.
     Offset,
 }
 

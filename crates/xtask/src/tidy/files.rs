@@ -23,7 +23,9 @@ pub(crate) fn figures(sources: &[Source]) -> Vec<Figure> {
 }
 
 fn opens_with_sentence(text: &str) -> bool {
-    text.starts_with("//! ") || text.starts_with("#![doc = include_str!(\"../README.md\")]")
+    ["//! ", "#![doc = include_str!(\"../README.md\")]", "#![doc = include_str!(\"../docs.md\")]"]
+        .iter()
+        .any(|opening| text.starts_with(opening))
 }
 
 fn places<'a>(

@@ -1,3 +1,0 @@
-//! The shop as one process or many.
-
-fn main() {}

@@ -1,1 +1,0 @@
-//! Measures Amarra against its peers, as ratios within one run.
