@@ -13,7 +13,7 @@ use crate::message::{Group, Incoming, Offset, Position, Turn};
 /// | mode | one message is | stored | right for |
 /// |---|---|---|---|
 /// | `Rows` | one id | a row a message | any producer, any broker |
-/// | `Window` | one position in one partition | a bitmap a source shard | our outboxes, at least once |
+/// | `Window` | a position in a partition | a bitmap a source shard | our outboxes, at least once |
 /// | `Offset` | one offset of one partition | a number per partition | our outboxes, exactly once |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
