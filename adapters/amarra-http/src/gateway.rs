@@ -9,9 +9,11 @@ use axum::body::Body;
 use axum::extract::Request;
 use http::Response;
 
+use crate::peer::Peer;
 use crate::respond::respond;
 
-/// Makes the router; `peer` names the address that limits are counted by.
+/// Makes the router; limits are counted by the address of the connection's [`Peer`], or by `peer`
+/// where the server does not tell it.
 ///
 /// The gateway knows its routes as data and answers unknown ones itself, so there is one fallback
 /// here and no second route table to keep equal.
@@ -19,7 +21,10 @@ pub fn router(gateway: &Arc<Gateway>, peer: impl Into<Arc<str>>) -> Router {
     let (gateway, peer) = (Arc::clone(gateway), peer.into());
     Router::new().fallback(move |request: Request| {
         let (gateway, peer) = (Arc::clone(&gateway), Arc::clone(&peer));
-        async move { forward(&gateway, &peer, request).await }
+        async move {
+            let address = request.extensions().get::<Peer>().map(|p| p.address.ip().to_string());
+            forward(&gateway, address.as_deref().unwrap_or(&peer), request).await
+        }
     })
 }
 

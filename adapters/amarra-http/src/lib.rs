@@ -5,6 +5,9 @@ pub mod client;
 pub mod config;
 pub mod error;
 pub mod gateway;
+#[cfg(feature = "net")]
+pub mod net;
+pub mod peer;
 pub mod provider;
 pub mod respond;
 pub mod server;
@@ -14,4 +17,5 @@ pub mod upstream;
 pub use client::{Connect, HttpClient, Io, Spawn};
 pub use config::Config;
 pub use error::HttpError;
+pub use peer::Peer;
 pub use server::serve_connection;

@@ -1,4 +1,4 @@
-//! Integration tests of the HTTP side, without sockets.
+//! Integration tests of the HTTP side; those in `net` use sockets.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,5 +11,6 @@
 
 mod bad_requests;
 mod client;
+mod net;
 mod provider;
 mod provider_client;
