@@ -75,13 +75,27 @@ pub(crate) async fn read(
     limit: usize,
 ) -> Chunk {
     let chunk = log.next_chunk(lease, cursor, limit).await.must("next_chunk");
+    enter(cursor, &chunk, limit);
+    log.checkpoint(lease, cursor).await.must("checkpoint before publishing");
+    leave(cursor, &chunk);
+    log.checkpoint(lease, cursor).await.must("checkpoint after publishing");
+    chunk
+}
+
+/// Checks what every chunk must be, and moves the cursor to where it is saved before publishing.
+#[track_caller]
+pub(crate) fn enter(cursor: &mut Cursor, chunk: &Chunk, limit: usize) {
     assert!(chunk.rows.len() <= limit, "{} rows for a limit of {limit}", chunk.rows.len());
     assert!(chunk.last || !chunk.rows.is_empty(), "an empty chunk must end its batch");
     if let Some(cur) = &cursor.cur {
         assert_eq!(cur, &chunk.cur, "an open batch was closed by another snapshot");
     }
     cursor.cur = Some(chunk.cur.clone());
-    log.checkpoint(lease, cursor).await.must("checkpoint before publishing");
+}
+
+/// Moves the cursor behind a chunk, whose rows must ascend.
+#[track_caller]
+pub(crate) fn leave(cursor: &mut Cursor, chunk: &Chunk) {
     for row in &chunk.rows {
         assert!(row.seq > cursor.last_seq, "{:?} after {:?}", row.seq, cursor.last_seq);
         cursor.last_seq = row.seq;
@@ -91,19 +105,6 @@ pub(crate) async fn read(
         cursor.prev = chunk.cur.clone();
         cursor.cur = None;
         cursor.last_seq = Seq::default();
-    }
-    log.checkpoint(lease, cursor).await.must("checkpoint after publishing");
-    chunk
-}
-
-/// Returns the cursor behind the rows of a chunk, in its batch.
-pub(crate) fn past(cursor: &Cursor, chunk: &Chunk) -> Cursor {
-    let rows = u64::try_from(chunk.rows.len()).unwrap_or(u64::MAX);
-    Cursor {
-        prev: cursor.prev.clone(),
-        cur: Some(chunk.cur.clone()),
-        last_seq: chunk.rows.last().map_or(cursor.last_seq, |row| row.seq),
-        pos: Pos(cursor.pos.0.saturating_add(rows)),
     }
 }
 
