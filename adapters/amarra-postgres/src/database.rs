@@ -85,6 +85,11 @@ impl PgDatabase {
         &self.inner.config
     }
 
+    /// Returns how to connect outside of the pool.
+    pub(crate) fn options(&self) -> &PgConnectOptions {
+        &self.inner.options
+    }
+
     /// Returns the signals between writers and readers of this process.
     #[must_use]
     pub fn wake(&self) -> &Arc<Wake> {

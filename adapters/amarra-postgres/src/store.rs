@@ -1,5 +1,6 @@
 //! The store port: begins units of work, claims timers, reads the audit chain.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use amarra_messaging::TxError;
@@ -11,16 +12,24 @@ use crate::unit::PgUnit;
 use crate::{audit, timers};
 
 /// A [`Store`] on PostgreSQL.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct PgStore {
     database: PgDatabase,
+    timers_seen: AtomicU64,
+}
+
+impl Clone for PgStore {
+    fn clone(&self) -> Self {
+        Self::new(self.database.clone())
+    }
 }
 
 impl PgStore {
     /// Makes the store of a database.
     #[must_use]
     pub fn new(database: PgDatabase) -> Self {
-        Self { database }
+        let timers_seen = AtomicU64::new(database.wake().timers.count());
+        Self { database, timers_seen }
     }
 }
 
@@ -44,6 +53,6 @@ impl Store for PgStore {
 
     /// Told by the units of this process; those of others are found by polling.
     async fn timers_changed(&self) {
-        self.database.wake().timers.notified().await;
+        self.database.wake().timers.changed(&self.timers_seen).await;
     }
 }

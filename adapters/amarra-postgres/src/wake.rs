@@ -1,10 +1,10 @@
 //! Signals between the writers and the waiting readers, of one process and across processes.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use amarra_messaging::signal::Signal;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use tokio::sync::Notify;
 
 use crate::database::PgDatabase;
 
@@ -19,7 +19,7 @@ pub struct Wake {
     /// Told after such a commit of this process alone: what other processes must be told.
     local: Signal,
     /// Told after a commit that set a timer.
-    pub(crate) timers: Notify,
+    pub(crate) timers: Signal,
 }
 
 impl Wake {
@@ -28,39 +28,6 @@ impl Wake {
     pub fn outbox_committed(&self) {
         self.outbox.raise();
         self.local.raise();
-    }
-}
-
-/// A count that readers wait on: none misses a raise, and many raises are one wake-up.
-#[derive(Debug, Default)]
-pub(crate) struct Signal {
-    count: AtomicU64,
-    notify: Notify,
-}
-
-impl Signal {
-    /// Wakes everybody who waits, and whoever asks next.
-    pub(crate) fn raise(&self) {
-        self.count.fetch_add(1, Ordering::AcqRel);
-        self.notify.notify_waiters();
-    }
-
-    /// Returns the number of raises so far.
-    pub(crate) fn count(&self) -> u64 {
-        self.count.load(Ordering::Acquire)
-    }
-
-    /// Returns once there were more raises than `seen`, which becomes their number.
-    pub(crate) async fn changed(&self, seen: &AtomicU64) {
-        loop {
-            let mut notified = std::pin::pin!(self.notify.notified());
-            notified.as_mut().enable();
-            let count = self.count();
-            if seen.swap(count, Ordering::AcqRel) != count {
-                return;
-            }
-            notified.await;
-        }
     }
 }
 
@@ -151,9 +118,7 @@ impl PgWakeBridge {
     }
 
     fn options(&self) -> PgConnectOptions {
-        // The configuration was parsed once already.
-        let options = self.database.config().url.parse::<PgConnectOptions>().unwrap_or_default();
-        options.application_name("amarra-wake")
+        self.database.options().clone().application_name("amarra-wake")
     }
 }
 
@@ -165,21 +130,4 @@ fn random() -> [u8; 16] {
     std::array::from_fn(|i| {
         if i < 8 { a.get(i) } else { b.get(i.saturating_sub(8)) }.copied().unwrap_or(0)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt;
-
-    #[test]
-    fn a_raise_before_the_wait_is_seen_once() {
-        let signal = Signal::default();
-        let seen = AtomicU64::new(0);
-        assert_eq!(signal.changed(&seen).now_or_never(), None);
-        signal.raise();
-        signal.raise();
-        assert_eq!(signal.changed(&seen).now_or_never(), Some(()));
-        assert_eq!(signal.changed(&seen).now_or_never(), None);
-    }
 }

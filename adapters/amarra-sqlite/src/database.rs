@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use amarra_messaging::TxError;
+use amarra_messaging::signal::Signal;
 use sqlx::SqlitePool;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::clock::{DatabaseClock, Signal, int};
+use crate::clock::{DatabaseClock, int};
 use crate::config::DatabaseConfig;
 use crate::error::{self, OpenError};
 use crate::file::{self, ProcessLock, Schema, Tuning, Writer};

@@ -12,6 +12,7 @@ pub mod parking;
 pub mod relay;
 pub mod runtime;
 pub mod shutdown;
+pub mod signal;
 pub mod transport;
 pub mod wire;
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use amarra_core::Timestamp;
 use amarra_messaging::TxError;
+use amarra_messaging::signal::Signal;
 use tokio::sync::Notify;
 
 use super::locks::{LockTable, UnitId};
@@ -39,36 +39,6 @@ pub(super) struct State {
 pub(super) struct Signals {
     pub(super) outbox: Signal,
     pub(super) timers: Signal,
-}
-
-/// Counts changes of one kind and wakes those who wait for the next.
-#[derive(Debug, Default)]
-pub(super) struct Signal {
-    count: AtomicU64,
-    notify: Notify,
-}
-
-impl Signal {
-    pub(super) fn raise(&self) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.notify.notify_waiters();
-    }
-
-    pub(super) fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    /// Returns once there was a change that `seen` does not count, and counts it; whoever waits
-    /// already is woken by every change, also by one that another waiter has counted.
-    pub(super) async fn changed(&self, seen: &AtomicU64) {
-        // Made before the count is read, so that a change between the two wakes it.
-        let notified = self.notify.notified();
-        let count = self.count();
-        if seen.swap(count, Ordering::Relaxed) == count {
-            notified.await;
-            seen.store(self.count(), Ordering::Relaxed);
-        }
-    }
 }
 
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use async_trait::async_trait;
 pub use self::config::PgLogConfig;
 use self::link::{Link, Links};
 use self::read::Large;
-use crate::database::{self, PgDatabase};
+use crate::database::PgDatabase;
 use crate::error::PgError;
 use crate::outbox::fix_shards;
 
@@ -51,7 +51,7 @@ impl PgOutboxLog {
     /// [`PgError`]: a field, the server, another number of shards, or a restored outbox.
     pub async fn open(database: &PgDatabase, config: PgLogConfig) -> Result<Self, PgError> {
         config.validate()?;
-        let options = database::options(database.config())?;
+        let options = database.options().clone();
         let links = Links::new(options, config.connections, config.call_timeout, &config.source);
         let log = Self {
             database: database.clone(),

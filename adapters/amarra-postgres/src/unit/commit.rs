@@ -112,8 +112,7 @@ impl PgUnit {
     /// Wakes this process's readers of what was written.
     fn tell(&self) {
         if !self.writes.timers.is_empty() {
-            self.database.wake().timers.notify_waiters();
-            self.database.wake().timers.notify_one();
+            self.database.wake().timers.raise();
         }
         if self.enqueued {
             self.database.wake().outbox_committed();
