@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::config::PgConfig;
 use crate::error::{PgError, tx_error};
-use amarra_messaging::murmur2::positive_murmur2;
+use amarra_messaging::murmur2::choose;
 
 /// Inserts rows; sequence values are drawn in the order of the arrays.
 macro_rules! insert {
@@ -120,7 +120,7 @@ impl PgOutbox {
     }
 
     fn shard(&self, key: &[u8]) -> i16 {
-        let shard = positive_murmur2(key).checked_rem(u32::from(self.shards)).unwrap_or(0);
+        let shard = choose(key, u32::from(self.shards)).unwrap_or(0);
         i16::try_from(shard).unwrap_or(0)
     }
 }

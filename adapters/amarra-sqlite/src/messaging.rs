@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use amarra_core::{PartitionKey, Timestamp};
 use amarra_messaging::message::{Delivery, Offset, Outgoing, Partition};
+use amarra_messaging::murmur2::choose;
 use amarra_messaging::{
     Admit, Group, Headers, Inbox, Incoming, Outbox, Parked, ParkingLot, Record, Topic, TxError,
     wire,
@@ -17,7 +18,6 @@ use sqlx::{Row as _, SqliteConnection};
 
 use crate::clock::{int, nat};
 use crate::unit::{SqliteUnit, driver};
-use amarra_messaging::murmur2::positive_murmur2;
 
 #[async_trait]
 impl Outbox for SqliteUnit {
@@ -48,7 +48,7 @@ async fn append(
     shards: u32,
 ) -> Result<(), TxError> {
     let record = wire::encode(&message.envelope, None);
-    let shard = positive_murmur2(&record.key).checked_rem(shards).unwrap_or(0);
+    let shard = choose(&record.key, shards).unwrap_or(0);
     sqlx::query(
         "INSERT INTO outbox (shard, topic, key, headers, value, at) VALUES (?, ?, ?, ?, ?, ?)",
     )

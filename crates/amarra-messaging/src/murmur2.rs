@@ -37,6 +37,13 @@ pub fn positive_murmur2(key: &[u8]) -> u32 {
     murmur2(key) & 0x7fff_ffff
 }
 
+/// Chooses one of `count` partitions or shards for a key, as Kafka chooses a partition; none of
+/// none.
+#[must_use]
+pub fn choose(key: &[u8], count: u32) -> Option<u32> {
+    positive_murmur2(key).checked_rem(count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use amarra_messaging::consumer::TopicPartition;
 use amarra_messaging::message::Record;
-use amarra_messaging::murmur2::positive_murmur2;
+use amarra_messaging::murmur2::choose;
 use amarra_messaging::outbox::Lease;
 use amarra_messaging::transport::Publish;
 use amarra_messaging::{Partition, PublishError, Session, Transport};
@@ -205,7 +205,7 @@ impl MemorySession {
         }
         let logs = state.topics.get(&publish.topic).map_or(0, Vec::len);
         let count = u32::try_from(logs).unwrap_or(u32::MAX);
-        let Some(number) = positive_murmur2(&record.key).checked_rem(count) else {
+        let Some(number) = choose(&record.key, count) else {
             return Err(format!("there is no topic {}", publish.topic));
         };
         let topic = publish.topic.clone();

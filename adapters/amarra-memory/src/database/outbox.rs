@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use amarra_core::{PartitionKey, Timestamp};
 use amarra_messaging::message::{Epoch, Outgoing, Owner, Seq, Shard};
-use amarra_messaging::murmur2::positive_murmur2;
+use amarra_messaging::murmur2::choose;
 use amarra_messaging::outbox::{Cursor, Lease, LogError, ParkedRow, Row, Snapshot};
 use amarra_messaging::{Topic, wire};
 
@@ -63,7 +63,7 @@ impl OutboxTable {
     pub(super) fn append(&mut self, xid: u64, seq: Seq, message: &Outgoing) {
         let key = message.envelope.partition_key.as_str().as_bytes();
         let shards = u32::try_from(self.shards.len()).unwrap_or(u32::MAX).max(1);
-        let shard = usize::try_from(positive_murmur2(key).checked_rem(shards).unwrap_or(0));
+        let shard = usize::try_from(choose(key, shards).unwrap_or(0));
         if let Some(rows) = shard.ok().and_then(|shard| self.shards.get_mut(shard)) {
             let topic = message.topic.clone();
             let record = wire::encode(&message.envelope, None);
