@@ -6,15 +6,6 @@ use std::time::Duration;
 
 use crate::error::{PgError, require};
 
-/// How the inbox remembers what a group has applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum InboxMode {
-    /// A row for each (group, message id): any producer, any order, a row a message.
-    #[default]
-    Rows,
-}
-
 /// One service's database, as one process reaches it.
 ///
 /// # Example
@@ -35,8 +26,6 @@ pub struct PgConfig {
     /// Views that have a table of their own: view name to table name. Every other view shares one
     /// table. The bodies of these are JSON; docs.md shows the columns.
     pub views: BTreeMap<String, String>,
-    /// How the inbox remembers what a group has applied.
-    pub inbox: InboxMode,
     /// Connections of this process, 1 to 1000. A unit holds one; 16 keeps a small server busy.
     pub connections_max: u32,
     /// How long a unit waits for a free or new connection, above zero; then it fails as a lost
@@ -83,7 +72,6 @@ impl PgConfig {
             url: url.into(),
             schema: "public".to_owned(),
             views: BTreeMap::new(),
-            inbox: InboxMode::Rows,
             connections_max: 16,
             acquire_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
@@ -138,7 +126,6 @@ impl fmt::Debug for PgConfig {
             .field("url", &redacted(&self.url))
             .field("schema", &self.schema)
             .field("views", &self.views)
-            .field("inbox", &self.inbox)
             .field("connections_max", &self.connections_max)
             .finish_non_exhaustive()
     }

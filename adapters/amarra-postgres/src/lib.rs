@@ -19,7 +19,7 @@ mod timers;
 mod unit;
 pub mod wake;
 
-pub use config::{InboxMode, PgConfig};
+pub use config::PgConfig;
 pub use database::PgDatabase;
 pub use error::PgError;
 pub use inbox::PgInbox;

@@ -83,35 +83,28 @@ pub(crate) fn look(group: &Group, topic: &Topic, key: &PartitionKey) -> Script {
 pub(crate) fn first(answers: &[Answer], topic: &Topic) -> Result<Option<Parked>, TxError> {
     let row = answers.get(1).and_then(|answer| answer.rows.first());
     let corrupt = |why: String| TxError::Corrupt { what: "parked message".to_owned(), why };
-    row.map(|row| {
-        let (parked, headers) = read(row, topic).map_err(|e| corrupt(e.to_string()))?;
-        let headers = Headers::from_bytes(headers).map_err(|e| corrupt(e.to_string()))?;
-        let mut parked = parked;
-        parked.delivery.record.headers = headers;
-        Ok(parked)
-    })
-    .transpose()
+    row.map(|row| read(row, topic).map_err(|e| corrupt(e.to_string()))).transpose()
 }
 
-fn read(row: &PgRow, topic: &Topic) -> Result<(Parked, Bytes), sqlx::Error> {
+fn read(row: &PgRow, topic: &Topic) -> Result<Parked, sqlx::Error> {
     let number = |column: usize| {
         Ok::<_, sqlx::Error>(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default())
     };
     let bytes = |column: usize| row.try_get::<Vec<u8>, _>(column).map(Bytes::from);
-    let record = Record { key: bytes(3)?, headers: Headers::new(), value: bytes(5)? };
+    let headers = Headers::from_bytes(bytes(4)?).map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
+    let record = Record { key: bytes(3)?, headers, value: bytes(5)? };
     let delivery = Delivery {
         topic: topic.clone(),
         partition: Partition(u32::try_from(number(1)?).unwrap_or(u32::MAX)),
         offset: Offset(number(2)?),
         record,
     };
-    let parked = Parked {
+    Ok(Parked {
         ticket: number(0)?,
         delivery,
         reason: Arc::from(row.try_get::<&str, _>(6)?),
         at: Timestamp::from_micros(row.try_get(7)?),
-    };
-    Ok((parked, bytes(4)?))
+    })
 }
 
 /// Removes a message.
