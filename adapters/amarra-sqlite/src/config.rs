@@ -1,7 +1,8 @@
-//! Bounds and times of a database and of a bus.
+//! Bounds and times of a database.
 
 use std::time::Duration;
 
+use amarra_messaging::ConfigError;
 use serde::Deserialize;
 
 use crate::error::OpenError;
@@ -88,91 +89,15 @@ impl DatabaseConfig {
     /// # Errors
     /// [`OpenError::Config`] for the first field out of range.
     pub fn validate(&self) -> Result<(), OpenError> {
-        require((1..=64).contains(&self.shards), "shards", "from 1 to 64")?;
-        require(!self.writer_wait.is_zero(), "writer_wait", "above zero")?;
-        require(!self.busy_timeout.is_zero(), "busy_timeout", "above zero")?;
-        require((1..=64).contains(&self.readers), "readers", "from 1 to 64")?;
-        require(self.message_bytes_max > 0, "message_bytes_max", "at least 1")?;
-        require(self.state_bytes_max > 0, "state_bytes_max", "at least 1")?;
-        require(!self.lease_max.is_zero(), "lease_max", "above zero")
+        ConfigError::unless((1..=64).contains(&self.shards), "shards", "from 1 to 64")?;
+        ConfigError::unless(!self.writer_wait.is_zero(), "writer_wait", "above zero")?;
+        ConfigError::unless(!self.busy_timeout.is_zero(), "busy_timeout", "above zero")?;
+        ConfigError::unless((1..=64).contains(&self.readers), "readers", "from 1 to 64")?;
+        ConfigError::unless(self.message_bytes_max > 0, "message_bytes_max", "at least 1")?;
+        ConfigError::unless(self.state_bytes_max > 0, "state_bytes_max", "at least 1")?;
+        ConfigError::unless(!self.lease_max.is_zero(), "lease_max", "above zero")?;
+        Ok(())
     }
-}
-
-/// How a bus behaves.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BusConfig {
-    /// When a published record and a committed offset are on the disk.
-    pub synchronous: Synchronous,
-    /// How long SQLite waits for a file lock somebody else holds, above zero.
-    pub busy_timeout: Duration,
-    /// Connections that read, 1 to 64, each with a thread of its own; members take turns.
-    pub readers: u32,
-    /// Bytes of one record with its key and headers, at least 1; a larger one is refused. Above the
-    /// outbox's own bound, for the headers.
-    pub record_bytes_max: usize,
-    /// Requests that wait for the writer, at least 1; a caller past it waits to be let in.
-    pub queue_max: usize,
-    /// Requests written in one transaction, at least 1. They share its `fsync`.
-    pub batch_max: usize,
-    /// Records kept of a partition that every known group has read, as a tail for late groups and
-    /// for looking at. Older ones are deleted.
-    pub retention_records: u64,
-    /// Records of a partition, at least 1 and above `retention_records`: past it publishing is
-    /// refused as unavailable until the slowest group catches up or is forgotten.
-    pub partition_records_max: u64,
-    /// How long after its last poll ended a member is expelled, above zero.
-    pub session_timeout: Duration,
-    /// How long a rebalance waits for the members of the generation before, above zero.
-    pub rebalance_timeout: Duration,
-}
-
-impl Default for BusConfig {
-    /// Durable against loss of power, 2 MiB records, a tail of 10,000 and a bound of 10 million.
-    fn default() -> Self {
-        Self {
-            synchronous: Synchronous::Full,
-            busy_timeout: Duration::from_secs(5),
-            readers: 4,
-            record_bytes_max: 2 << 20,
-            queue_max: 1024,
-            batch_max: 256,
-            retention_records: 10_000,
-            partition_records_max: 10_000_000,
-            session_timeout: Duration::from_secs(10),
-            rebalance_timeout: Duration::from_secs(10),
-        }
-    }
-}
-
-impl BusConfig {
-    /// Checks every field against its range.
-    ///
-    /// # Errors
-    /// [`OpenError::Config`] for the first field out of range.
-    pub fn validate(&self) -> Result<(), OpenError> {
-        require(!self.busy_timeout.is_zero(), "busy_timeout", "above zero")?;
-        require((1..=64).contains(&self.readers), "readers", "from 1 to 64")?;
-        require(self.record_bytes_max > 0, "record_bytes_max", "at least 1")?;
-        require(self.queue_max > 0, "queue_max", "at least 1")?;
-        require(self.batch_max > 0, "batch_max", "at least 1")?;
-        require(
-            self.partition_records_max > self.retention_records,
-            "partition_records_max",
-            "above retention_records",
-        )?;
-        require(!self.session_timeout.is_zero(), "session_timeout", "above zero")?;
-        require(!self.rebalance_timeout.is_zero(), "rebalance_timeout", "above zero")
-    }
-}
-
-/// Refuses a field unless `holds`.
-pub(crate) fn require(
-    holds: bool,
-    field: &'static str,
-    must: &'static str,
-) -> Result<(), OpenError> {
-    if holds { Ok(()) } else { Err(OpenError::Config { field, must }) }
 }
 
 #[cfg(test)]
@@ -194,18 +119,6 @@ mod tests {
         check(DatabaseConfig { message_bytes_max: 0, ..db() }.validate(), "message_bytes_max");
         check(DatabaseConfig { state_bytes_max: 0, ..db() }.validate(), "state_bytes_max");
         check(DatabaseConfig { lease_max: zero, ..db() }.validate(), "lease_max");
-        let bus = BusConfig::default;
-        check(BusConfig { busy_timeout: zero, ..bus() }.validate(), "busy_timeout");
-        check(BusConfig { readers: 65, ..bus() }.validate(), "readers");
-        check(BusConfig { record_bytes_max: 0, ..bus() }.validate(), "record_bytes_max");
-        check(BusConfig { queue_max: 0, ..bus() }.validate(), "queue_max");
-        check(BusConfig { batch_max: 0, ..bus() }.validate(), "batch_max");
-        check(
-            BusConfig { partition_records_max: 10_000, ..bus() }.validate(),
-            "partition_records_max",
-        );
-        check(BusConfig { session_timeout: zero, ..bus() }.validate(), "session_timeout");
-        check(BusConfig { rebalance_timeout: zero, ..bus() }.validate(), "rebalance_timeout");
     }
 
     #[test]
@@ -214,6 +127,5 @@ mod tests {
         assert!(parsed.unwrap_err().to_string().contains("unknown field `shard`"));
         let parsed: DatabaseConfig = serde_json::from_str(r#"{"synchronous": "normal"}"#).unwrap();
         assert_eq!(parsed.synchronous, Synchronous::Normal);
-        assert!(serde_json::from_str::<BusConfig>(r#"{"retention": 1}"#).is_err());
     }
 }

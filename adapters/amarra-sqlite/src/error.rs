@@ -3,21 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use amarra_core::{Class, Classify};
-use amarra_messaging::TxError;
 use amarra_messaging::outbox::LogError;
+use amarra_messaging::{ConfigError, TxError};
 
-/// Why a database or bus could not be opened or set up.
+/// Why a database could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// A field is outside of its range. Class `Fatal`: correct it and start again.
-    #[error("{field} must be {must}")]
-    Config {
-        /// The field.
-        field: &'static str,
-        /// What it must be.
-        must: &'static str,
-    },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// Another process, or another handle of this one, has the file open. Class `Transient`: stop
     /// the other one, or choose another path.
     #[error("{path} is in use by another process: stop it, or choose another path")]
@@ -78,15 +73,6 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong.
         why: String,
-    },
-    /// A topic exists with another number of partitions. Class `Fatal`: the number never changes,
-    /// since it decides which partition a key goes to.
-    #[error("topic {topic} exists with {existing} partitions")]
-    TopicExists {
-        /// The topic.
-        topic: String,
-        /// How many partitions it has.
-        existing: u32,
     },
     /// The disk is full. Class `Transient`: free space on its volume.
     #[error("the disk of {path} is full: free space on its volume")]

@@ -12,7 +12,7 @@ mod store;
 mod timers;
 mod unit;
 
-pub use config::{BusConfig, DatabaseConfig, Synchronous};
+pub use config::{DatabaseConfig, Synchronous};
 pub use database::SqliteDatabase;
 pub use error::OpenError;
 pub use outbox_log::SqliteOutboxLog;

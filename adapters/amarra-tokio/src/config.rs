@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::BadConfig;
+use amarra_messaging::ConfigError;
 
 /// Bounds of one [`TaskGroup`](crate::TaskGroup).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,12 +24,9 @@ impl TaskGroupConfig {
     /// Checks the bounds.
     ///
     /// # Errors
-    /// [`BadConfig`] names the field.
-    pub fn validate(&self) -> Result<(), BadConfig> {
-        if self.drain_timeout.is_zero() {
-            return Err(BadConfig { field: "drain_timeout", rule: "must be above zero" });
-        }
-        Ok(())
+    /// [`ConfigError`] names the field.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        ConfigError::unless(!self.drain_timeout.is_zero(), "drain_timeout", "above zero")
     }
 }
 

@@ -7,13 +7,12 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use amarra_messaging::Shutdown;
 use amarra_messaging::shutdown::ShutdownHandle;
+use amarra_messaging::{ConfigError, Shutdown};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::config::TaskGroupConfig;
-use crate::error::BadConfig;
 use crate::signal::StopSignals;
 
 /// Runs the tasks of one process, and ends them together.
@@ -94,8 +93,8 @@ impl TaskGroup {
     /// Makes an empty group.
     ///
     /// # Errors
-    /// [`BadConfig`] names the field.
-    pub fn new(config: TaskGroupConfig) -> Result<Self, BadConfig> {
+    /// [`ConfigError`] names the field.
+    pub fn new(config: TaskGroupConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         let (handle, shutdown) = Shutdown::new();
         let shared = Shared { handle, tasks: Mutex::default() };

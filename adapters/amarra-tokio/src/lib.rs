@@ -3,7 +3,6 @@
 pub mod clock;
 pub mod config;
 pub mod entropy;
-pub mod error;
 pub mod group;
 pub mod signal;
 
@@ -14,7 +13,6 @@ use amarra_core::Environment;
 pub use clock::{TokioClock, TokioTimer};
 pub use config::TaskGroupConfig;
 pub use entropy::OsEntropy;
-pub use error::BadConfig;
 pub use group::{End, TaskGroup, Why};
 
 /// Makes the ambient ports of this process.
