@@ -29,8 +29,13 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn cut(&self) {
+    /// Lets nothing pass any more but what is being written now.
+    pub(super) fn close(&self) {
         self.cut.store(true, Ordering::Release);
+    }
+
+    pub(super) fn cut(&self) {
+        self.close();
         let _ = self.client.shutdown(Shutdown::Both);
         let _ = self.server.shutdown(Shutdown::Both);
     }
@@ -130,6 +135,10 @@ fn write(shared: &Shared, link: &Link, direction: Direction, receiver: Receiver<
         let rule = shared.matched(direction, &passed, &chunk.bytes);
         if let Some((CutAt::Answer, rule)) = &rule {
             link.await_answer(opposite(direction), rule.clone());
+        }
+        if let Some((CutAt::After, _)) = &rule {
+            // Before the bytes leave: an answer must not slip out between them and the cut.
+            shared.change(|_| link.close());
         }
         if !matches!(rule, Some((CutAt::Before, _))) && to.write_all(&chunk.bytes).is_err() {
             return shared.cut(link);
