@@ -19,7 +19,7 @@ const VERIFIED: &str = "--seeds=40";
 const PLANTED: usize = 6;
 
 /// Packages whose tests start real servers.
-const REAL_SERVERS: [&str; 2] = ["amarra-postgres", "testbed"];
+const REAL_SERVERS: [&str; 3] = ["amarra-kafka", "amarra-postgres", "testbed"];
 
 /// Runs every test; `fast` leaves out, by name, what takes minutes.
 pub(crate) fn run(out: &Output, fast: bool) -> Result<bool, String> {

@@ -1,0 +1,3 @@
+//! Measures the figures of `docs/bench` on real servers.
+
+fn main() {}
