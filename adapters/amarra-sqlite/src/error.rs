@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use amarra_core::{Class, Classify};
 use amarra_messaging::outbox::LogError;
-use amarra_messaging::{ConfigError, TxError};
+use amarra_messaging::{ConfigError, Topic, TxError};
 
 /// Why a database could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +73,36 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong.
         why: String,
+    },
+    /// A topic was made with another number of partitions. Class `Fatal`: the number never changes,
+    /// since it decides where a key's records are.
+    #[error(
+        "topic {topic} has {existing} partitions in {path} and partitions says {configured}: set \
+         partitions to {existing}, or use another topic"
+    )]
+    Partitions {
+        /// The file.
+        path: PathBuf,
+        /// The topic.
+        topic: Topic,
+        /// How many it has.
+        existing: u32,
+        /// How many are configured.
+        configured: u32,
+    },
+    /// A group asks for a topic that the bus does not have. Class `Fatal`: declare it.
+    #[error("there is no topic {topic} in {path}: add it to the topics the bus is opened with")]
+    UnknownTopic {
+        /// The file.
+        path: PathBuf,
+        /// The topic.
+        topic: Topic,
+    },
+    /// The bus is closed. Class `Fatal`: open it again.
+    #[error("the bus in {path} is closed: open it again")]
+    Closed {
+        /// The file.
+        path: PathBuf,
     },
     /// The disk is full. Class `Transient`: free space on its volume.
     #[error("the disk of {path} is full: free space on its volume")]

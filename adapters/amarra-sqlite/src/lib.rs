@@ -1,5 +1,6 @@
 #![doc = include_str!("../docs.md")]
 
+pub mod bus;
 mod clock;
 pub mod config;
 mod database;
@@ -12,6 +13,7 @@ mod store;
 mod timers;
 mod unit;
 
+pub use bus::{BusConfig, MemberConfig, SqliteBus, SqliteConsumer, SqliteTransport, TopicConfig};
 pub use config::{DatabaseConfig, Synchronous};
 pub use database::SqliteDatabase;
 pub use error::OpenError;
