@@ -8,6 +8,7 @@
 )]
 
 mod ci;
+mod conformance;
 mod lint;
 mod mutants;
 mod output;
@@ -46,6 +47,8 @@ enum Verb {
         #[command(subcommand)]
         verb: services::Verb,
     },
+    /// Lists every behaviour of every port with its result on every backend.
+    Conformance(conformance::Options),
     /// Checks the bar of the repository: sizes, imports, laws, planted bugs.
     Tidy,
     /// Checks formatting, clippy in both builds, and rustdoc.
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
     let result = match cli.verb {
         Verb::Test { fast } => test::run(&out, fast),
         Verb::Services { verb } => services::run(&out, &verb),
+        Verb::Conformance(options) => conformance::run(&out, &options),
         Verb::Tidy => tidy::run(&out),
         Verb::Lint => lint::run(&out),
         Verb::Mutants { only, seeds, quick } => {

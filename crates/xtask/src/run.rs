@@ -1,5 +1,6 @@
 //! Runs commands from the root of the workspace.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -31,14 +32,44 @@ pub(crate) fn step(out: &Output, name: &str, mut command: Command) -> Result<boo
     }
     let started = Instant::now();
     let status = command.status().map_err(|e| format!("{name}: cannot start: {e}"))?;
+    ended(out, name, status.success(), started);
+    Ok(status.success())
+}
+
+/// Runs a named step whose output is shown as it comes, and handed on line by line.
+pub(crate) fn followed(
+    out: &Output,
+    name: &str,
+    mut command: Command,
+    mut each: impl FnMut(&str),
+) -> Result<bool, String> {
+    out.say(&format!("── {name}"));
+    let cannot = |e: std::io::Error| format!("{name}: cannot start: {e}");
+    let started = Instant::now();
+    // One pipe for both, or what cargo says would not stand between the lines of the tests.
+    let (reader, writer) = std::io::pipe().map_err(cannot)?;
+    command.stdout(writer.try_clone().map_err(cannot)?).stderr(writer);
+    let mut child = command.spawn().map_err(cannot)?;
+    // Our ends of the pipe, without which it would never end.
+    drop(command);
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = line.map_err(|e| format!("{name}: cannot read: {e}"))?;
+        let line = String::from_utf8_lossy(&line);
+        out.say(&line);
+        each(&line);
+    }
+    let status = child.wait().map_err(|e| format!("{name}: {e}"))?;
+    ended(out, name, status.success(), started);
+    Ok(status.success())
+}
+
+fn ended(out: &Output, name: &str, ok: bool, started: Instant) {
     let took = started.elapsed().as_secs();
-    let ok = status.success();
     let word = if ok { "ok" } else { "FAILED" };
     out.result(
         &serde_json::json!({"kind": "step", "name": name, "ok": ok, "seconds": took}),
         &format!("── {name}: {word} after {took} s"),
     );
-    Ok(ok)
 }
 
 /// Runs a command and returns its standard output, whatever its exit code.

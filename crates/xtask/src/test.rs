@@ -1,14 +1,14 @@
 //! Every test of the repository, in the order in which a failure is cheapest to learn of.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use testbed::Part;
 
+use crate::conformance::Results;
 use crate::output::Output;
-use crate::run::{SIM, cargo_in, root, step};
-use crate::{lint, mutants, tidy};
+use crate::run::{SIM, cargo_in, followed, root, step};
+use crate::{conformance, lint, mutants, tidy};
 
 /// Seeds of the simulator that the tests run.
 const SEEDS: &str = "--seeds=400";
@@ -25,6 +25,7 @@ const REAL_SERVERS: [&str; 3] = ["amarra-kafka", "amarra-postgres", "testbed"];
 pub(crate) fn run(out: &Output, fast: bool) -> Result<bool, String> {
     let root = root();
     let mut failed: Vec<&str> = Vec::new();
+    let mut results = Results::default();
     let mut note = |name: &'static str, ok: bool| {
         if !ok {
             failed.push(name);
@@ -42,8 +43,9 @@ pub(crate) fn run(out: &Output, fast: bool) -> Result<bool, String> {
         note("lint", lint::run(out)?);
         note("servers", servers(out));
     }
-    let name = "unit, law and doc tests";
-    note(name, step(out, name, ordinary(&root, fast))?);
+    note("unit, law and doc tests", ordinary(out, &root, fast, &mut results)?);
+    out.say("── conformance");
+    note("conformance", conformance::report(out, &results, left_out(fast))?);
     if !fast {
         let mut sim_tests = vec!["test"];
         sim_tests.extend(SIM);
@@ -87,13 +89,17 @@ fn servers(out: &Output) -> bool {
     result.is_ok()
 }
 
-/// The tests outside the simulator.
-fn ordinary(root: &Path, fast: bool) -> Command {
+/// The packages that a run leaves out.
+fn left_out(fast: bool) -> &'static [&'static str] {
+    if fast { &REAL_SERVERS } else { &[] }
+}
+
+/// The tests outside the simulator; what became of the laws among them goes to `results`.
+fn ordinary(out: &Output, root: &Path, fast: bool, results: &mut Results) -> Result<bool, String> {
     let mut arguments = vec!["test", "--workspace", "--exclude", "sim"];
-    if fast {
-        for package in REAL_SERVERS {
-            arguments.extend(["--exclude", package]);
-        }
-    }
-    cargo_in(root, &arguments)
+    arguments.extend(left_out(fast).iter().flat_map(|package| ["--exclude", package]));
+    let binaries = conformance::binaries(root, &arguments)?;
+    arguments.push("--no-fail-fast");
+    let command = cargo_in(root, &arguments);
+    followed(out, "unit, law and doc tests", command, |line| results.follow(line, &binaries))
 }

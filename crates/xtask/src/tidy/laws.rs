@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Figure, Source};
-use crate::mutants;
+use crate::{conformance, mutants};
 
 /// The last of the invariants that are numbered without a gap, as `docs/invariants.md` has them.
 const INVARIANTS: u32 = 20;
@@ -44,6 +44,7 @@ pub(crate) fn figures(root: &Path, sources: &[Source]) -> Result<Vec<Figure>, St
         Figure::none("invariants without a planted bug", unplanted),
         Figure::at_least("planted bugs", planted, MUTANTS_MIN, Vec::new()),
         Figure::none("adapters that skip a suite", skipped_suites(sources)),
+        Figure::none("behaviours that docs/conformance.md lacks", unlisted(sources)),
     ])
 }
 
@@ -96,6 +97,21 @@ fn rows(text: &str) -> Vec<String> {
         (is_law(law) && named(test).contains(&law.to_owned())).then(|| law.to_owned())
     };
     text.lines().filter_map(row).collect()
+}
+
+/// The behaviours of the suites that the page of results does not list.
+fn unlisted(sources: &[Source]) -> Vec<String> {
+    let page = sources.iter().find(|s| s.path == Path::new(conformance::PAGE));
+    let page = page.map(|s| s.text.as_str()).unwrap_or_default();
+    let suites = sources.iter().filter(|s| suite(&s.text).is_some());
+    let names = suites.flat_map(|s| s.text.lines()).filter_map(behaviour);
+    names.filter(|name| !page.contains(&format!("`{name}`"))).map(str::to_owned).collect()
+}
+
+/// The name in a row `"ABC-1" abc_1_...,`.
+fn behaviour(line: &str) -> Option<&str> {
+    let (law, name) = line.trim_start().strip_prefix('"')?.split_once("\" ")?;
+    is_law(law).then(|| name.trim_end_matches([',', ';']))
 }
 
 /// The laws that the tests of a file name.

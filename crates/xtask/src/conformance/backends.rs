@@ -1,0 +1,104 @@
+//! Which backend runs the laws of which ports, where its tests are, and what it cannot do.
+
+/// The ports of a database, and the engines that the laws run over it.
+pub(super) const STORE: &[&str] = &[
+    "Store",
+    "UnitOfWork",
+    "Outbox",
+    "OutboxLog",
+    "Inbox",
+    "ParkingLot",
+    "ReadModel",
+    "Barrier",
+    "Processor",
+    "Handler",
+    "Command",
+];
+
+/// The ports of a broker.
+pub(super) const BROKER: &[&str] = &["Transport", "Session", "Consumer"];
+
+/// The ports of the machine.
+const AMBIENT: &[&str] = &["Clock", "Timer", "Entropy"];
+
+/// One implementation of ports.
+#[derive(Debug)]
+pub(super) struct Backend {
+    /// What `--backend` calls it.
+    pub(super) name: &'static str,
+    /// Whose tests run it, in the binary `it`.
+    pub(super) package: &'static str,
+    /// The modules of those tests with the ports whose laws each must run.
+    pub(super) runs: &'static [(&'static str, &'static [&'static [&'static str]])],
+}
+
+impl Backend {
+    /// Returns the module that must run the laws of a port.
+    pub(super) fn module(&self, port: &str) -> Option<&'static str> {
+        let has = |groups: &[&[&str]]| groups.iter().any(|ports| ports.contains(&port));
+        self.runs.iter().find(|(_, groups)| has(groups)).map(|(module, _)| *module)
+    }
+}
+
+/// Every backend.
+pub(super) const BACKENDS: &[Backend] = &[
+    Backend {
+        name: "memory",
+        package: "amarra-memory",
+        runs: &[("conformance", &[STORE, BROKER, AMBIENT])],
+    },
+    Backend {
+        name: "sqlite",
+        package: "amarra-sqlite",
+        runs: &[("sqlite", &[STORE]), ("sqlite::bus", &[BROKER])],
+    },
+    Backend {
+        name: "postgres-18",
+        package: "amarra-postgres",
+        runs: &[("conformance::pg18", &[STORE])],
+    },
+    Backend {
+        name: "postgres-15",
+        package: "amarra-postgres",
+        runs: &[("conformance::pg15", &[STORE])],
+    },
+    Backend {
+        name: "kafka-transactional",
+        package: "amarra-kafka",
+        runs: &[
+            ("transport::transactional", &[&["Transport", "Session"]]),
+            ("consumer", &[&["Consumer"]]),
+        ],
+    },
+    Backend {
+        name: "kafka-idempotent",
+        package: "amarra-kafka",
+        runs: &[("transport::idempotent", &[&["Transport", "Session"]])],
+    },
+    Backend { name: "tokio", package: "amarra-tokio", runs: &[("conformance", &[AMBIENT])] },
+    Backend {
+        name: "wire",
+        package: "amarra-conformance",
+        runs: &[("broken::ambient", &[&["Codec"]])],
+    },
+];
+
+/// A behaviour that a backend cannot have, and need not run.
+#[derive(Debug)]
+pub(super) struct Exclusion {
+    /// The backend.
+    pub(super) backend: &'static str,
+    /// The behaviour's name.
+    pub(super) name: &'static str,
+    /// Why, for whoever chooses between backends.
+    pub(super) why: &'static str,
+}
+
+/// Every exclusion.
+pub(super) const EXCLUSIONS: &[Exclusion] = &[];
+
+/// Returns the reason why a backend need not run a behaviour.
+pub(super) fn excluded(backend: &str, name: &str) -> Option<&'static str> {
+    let is_it = |e: &&Exclusion| (e.backend, e.name) == (backend, name);
+    EXCLUSIONS.iter().find(is_it).map(|e| e.why)
+}
