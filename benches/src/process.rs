@@ -1,0 +1,89 @@
+//! A process of this program's own, and what it used of the processors.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use serde::de::DeserializeOwned;
+
+use crate::Failure;
+use crate::child::{Plan, Told};
+
+/// A relay process; it ends with this value.
+#[derive(Debug)]
+pub(crate) struct Relaying {
+    child: Child,
+    told: BufReader<ChildStdout>,
+}
+
+impl Relaying {
+    /// Starts one.
+    pub(crate) fn start(plan: &Plan) -> Result<Self, Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("child").arg(serde_json::to_string(plan)?);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let told = child.stdout.take().ok_or("a process without output")?;
+        Ok(Self { child, told: BufReader::new(told) })
+    }
+
+    /// Waits for what it says next; none once it has ended.
+    pub(crate) fn next(&mut self) -> Result<Option<Told>, Failure> {
+        next(&mut self.told)
+    }
+
+    /// Kills it at once.
+    pub(crate) fn kill9(&mut self) -> Result<(), Failure> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Returns its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Relaying {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn next<T: DeserializeOwned>(told: &mut impl BufRead) -> Result<Option<T>, Failure> {
+    let mut line = String::new();
+    if told.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_str(&line)?))
+}
+
+/// Returns the microseconds of processor time, user's and system's, that a process has used.
+pub(crate) fn cpu_micros(pid: &str) -> u64 {
+    stat(&format!("/proc/{pid}/stat"))
+}
+
+/// Returns those of this process's threads whose names begin with none of `but`.
+pub(crate) fn cpu_micros_of_threads(but: &[&str]) -> u64 {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return 0 };
+    let of = |thread: std::fs::DirEntry| {
+        let path = thread.path();
+        let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
+        let counts = !but.iter().any(|but| name.starts_with(but));
+        if counts { stat(&path.join("stat").to_string_lossy()) } else { 0 }
+    };
+    threads.flatten().map(of).sum()
+}
+
+fn stat(path: &str) -> u64 {
+    let stat = std::fs::read_to_string(path).unwrap_or_default();
+    // The name may hold spaces and brackets; nothing after it does.
+    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let mut fields = rest.split_ascii_whitespace().skip(11);
+    let mut next = || fields.next().and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+    let ticks = next() + next();
+    // A hundred ticks a second, whatever the kernel's own.
+    ticks * 10_000
+}

@@ -1,0 +1,105 @@
+//! The servers of a run: PostgreSQL and Kafka of its own, which force everything to the disk.
+
+use amarra_messaging::Topic;
+use amarra_postgres::{
+    Migrations, PartitionsConfig, PgConfig, PgDatabase, PgPartitions, migrate,
+};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use sqlx::{Connection as _, PgConnection};
+use testbed::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres};
+
+use crate::Failure;
+
+/// Sequence values of a partition of the outbox.
+const PARTITION_ROWS: u64 = 1_000_000;
+
+/// One PostgreSQL and one Kafka.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    pg: Postgres,
+    kafka: Kafka,
+}
+
+impl Servers {
+    /// Starts both.
+    pub(crate) fn start() -> Result<Self, Failure> {
+        let setting = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let settings = [
+            ("shared_buffers", "1GB"),
+            ("max_wal_size", "8GB"),
+            ("checkpoint_timeout", "15min"),
+            ("autovacuum", "on"),
+        ];
+        let options = PgOptions {
+            fsync: true,
+            settings: settings.into_iter().map(setting).collect(),
+            ..PgOptions::default()
+        };
+        let pg = Postgres::start(PgVersion::V18, options)?;
+        let kafka = Kafka::start(KafkaOptions { heap_mib: 1_024, ..KafkaOptions::default() })?;
+        Ok(Self { pg, kafka })
+    }
+
+    /// Returns Kafka's address.
+    pub(crate) fn bootstrap(&self) -> String {
+        self.kafka.bootstrap()
+    }
+
+    /// Makes a database with our schema and room for so many outbox rows.
+    pub(crate) async fn database(
+        &self,
+        name: &str,
+        shards: u16,
+        rows: u64,
+    ) -> Result<PgConfig, Failure> {
+        self.pg.create_database(name)?;
+        let config = PgConfig { shards, ..PgConfig::new(self.pg.url(name)) };
+        migrate(&config, &Migrations::default()).await?;
+        let ahead = u16::try_from(rows / PARTITION_ROWS + 2)?;
+        let ahead = PartitionsConfig { ahead, ..PartitionsConfig::default() };
+        let mut conn = PgConnection::connect(&config.url).await?;
+        PgPartitions::new(ahead)?.maintain(&mut conn, false).await?;
+        conn.close().await?;
+        Ok(config)
+    }
+
+    /// Removes a database, with everybody who is connected to it.
+    pub(crate) fn drop_database(&self, name: &str) -> Result<(), Failure> {
+        self.pg.execute("postgres", &format!("drop database {name} with (force)"))?;
+        Ok(())
+    }
+
+    /// Runs SQL in a database.
+    pub(crate) fn execute(&self, database: &str, sql: &str) -> Result<(), Failure> {
+        self.pg.execute(database, sql)?;
+        Ok(())
+    }
+
+    /// Makes a topic.
+    pub(crate) async fn topic(&self, name: &str, partitions: i32) -> Result<Topic, Failure> {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let made = self.admin()?.create_topics(&[topic], &AdminOptions::new()).await?;
+        for result in made {
+            result.map_err(|(topic, code)| format!("topic {topic} cannot be made: {code}"))?;
+        }
+        Ok(Topic::from(name))
+    }
+
+    /// Removes a topic, so that its log does not fill the disk.
+    pub(crate) async fn drop_topic(&self, topic: &Topic) -> Result<(), Failure> {
+        self.admin()?.delete_topics(&[topic.as_str()], &AdminOptions::new()).await?;
+        Ok(())
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>, Failure> {
+        let mut config = ClientConfig::new();
+        Ok(config.set("bootstrap.servers", self.bootstrap()).create()?)
+    }
+}
+
+/// Connects as a process does that uses the database.
+pub(crate) async fn connect(config: &PgConfig) -> Result<PgDatabase, Failure> {
+    Ok(PgDatabase::connect(config.clone()).await?)
+}
