@@ -136,6 +136,11 @@ pub enum PublishLoss {
 /// A broker behind the ports of `amarra-messaging`, without topics at first.
 #[async_trait]
 pub trait BrokerBackend: Backend + Send + Sync {
+    /// Names a topic, so that instances on one broker do not share it.
+    fn topic(&self, name: &str) -> Topic {
+        Topic::from(name)
+    }
+
     /// Creates a topic with `partitions` partitions, on as many brokers as the backend runs.
     async fn create(&self, topic: &Topic, partitions: u32);
 

@@ -18,9 +18,9 @@ use crate::check::{Must, owner};
 /// How often members are polled before a law gives up, past the time a session takes to end.
 const ROUNDS: u32 = 40;
 
-/// Creates a topic of that name.
+/// Creates a topic.
 pub(crate) async fn topic<B: BrokerBackend>(b: &B, name: &str, partitions: u32) -> Topic {
-    let topic = Topic::from(name);
+    let topic = b.topic(name);
     b.create(&topic, partitions).await;
     topic
 }
