@@ -1,9 +1,11 @@
 //! Publishing on Apache Kafka; what the port promises and the broker cannot is in `transport`.
 
+mod client;
 pub mod config;
-pub mod consumer;
+pub mod error;
+mod fence;
 pub mod transport;
 
 pub use config::{KafkaConfig, Mode};
-pub use consumer::{ConsumerConfig, KafkaConsumer};
+pub use error::KafkaError;
 pub use transport::KafkaTransport;

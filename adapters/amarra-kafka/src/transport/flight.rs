@@ -1,109 +1,261 @@
 //! The records of one call that are on their way, told by delivery reports.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
-use rdkafka::error::KafkaError;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError as DriverError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 use tokio::sync::Notify;
 
-/// Counts what left and what arrived.
-#[derive(Debug, Default)]
+use crate::error::is_refusal;
+
+/// Bits of a word of `acked`.
+const BITS: usize = 64;
+/// Where a record's bytes are in its opaque, above its index.
+const BYTES_AT: u32 = 32;
+
+/// Counts what left and what arrived; a report takes no lock unless it is a failure.
+#[derive(Debug)]
 pub(super) struct Flight {
-    state: Mutex<State>,
+    /// One bit a record of the window.
+    acked: Box<[AtomicU64]>,
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+    /// Somebody waits for fewer bytes than this.
+    room: AtomicUsize,
+    failed: AtomicBool,
+    failures: Mutex<Failures>,
     changed: Notify,
+    /// Nobody needs this client any more.
+    released: AtomicBool,
+    /// Nothing is delivered any more.
+    dead: AtomicBool,
+    deadline: Mutex<Option<Instant>>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    messages: usize,
-    bytes: usize,
-    acked: Vec<bool>,
-    /// The failure of the first record, in call order, that failed.
-    failure: Option<(usize, KafkaError)>,
+/// What failed, by the index of the record.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Failures {
+    /// The first record that failed for whatever reason.
+    pub(super) first: Option<(usize, DriverError)>,
+    /// The first record that the broker refuses for what it is.
+    pub(super) refused: Option<(usize, DriverError)>,
 }
 
-impl ClientContext for Flight {}
+impl ClientContext for Flight {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+    fn error(&self, _: DriverError, _: &str) {}
+}
 
 impl ProducerContext for Flight {
-    type DeliveryOpaque = Box<(usize, usize)>;
+    /// Index and bytes of the record.
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, opaque: Self::DeliveryOpaque) {
-        let (index, bytes) = *opaque;
-        let mut state = self.lock();
-        state.messages = state.messages.saturating_sub(1);
-        state.bytes = state.bytes.saturating_sub(bytes);
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        let (index, bytes) = unpack(opaque);
         match result {
-            Ok(_) => {
-                if state.acked.len() <= index {
-                    state.acked.resize(index.saturating_add(1), false);
-                }
-                if let Some(slot) = state.acked.get_mut(index) {
-                    *slot = true;
-                }
-            }
-            Err((e, _)) if state.failure.as_ref().is_none_or(|(first, _)| index < *first) => {
-                state.failure = Some((index, e.clone()));
-            }
-            Err(_) => {}
+            Ok(_) => self.acknowledge(index),
+            Err((e, _)) => self.fail(index, e),
         }
-        drop(state);
-        self.changed.notify_one();
+        let before = self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        let last = self.messages.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last || before.saturating_sub(bytes) < self.room.load(Ordering::SeqCst) {
+            self.changed.notify_one();
+        }
     }
+}
+
+fn pack(index: usize, bytes: usize) -> usize {
+    (bytes << BYTES_AT) | index
+}
+
+fn unpack(opaque: usize) -> (usize, usize) {
+    (opaque & ((1 << BYTES_AT) - 1), opaque >> BYTES_AT)
 }
 
 impl Flight {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Makes the bookkeeping of windows of at most `messages_max` records.
+    pub(super) fn new(messages_max: usize) -> Self {
+        let words = messages_max.div_ceil(BITS);
+        Self {
+            acked: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            messages: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            room: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
+            failures: Mutex::default(),
+            changed: Notify::new(),
+            released: AtomicBool::new(false),
+            dead: AtomicBool::new(false),
+            deadline: Mutex::default(),
+        }
     }
 
-    async fn until(&self, done: impl Fn(&State) -> bool) {
-        // A report between the test and the wait leaves a permit: one call waits at a time.
-        while !done(&self.lock()) {
+    /// Begins a window: nothing is on its way, and all of it has to arrive within `patience`.
+    pub(super) fn begin(&self, patience: Duration) {
+        self.acked.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        self.failed.store(false, Ordering::SeqCst);
+        *lock(&self.failures) = Failures::default();
+        *lock(&self.deadline) = Instant::now().checked_add(patience);
+    }
+
+    /// Counts a record that is about to leave; returns what its report will carry.
+    pub(super) fn take_off(&self, index: usize, bytes: usize) -> usize {
+        self.messages.fetch_add(1, Ordering::SeqCst);
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+        pack(index, bytes)
+    }
+
+    /// Takes a record back that could not leave.
+    pub(super) fn never_left(&self, opaque: usize, e: &DriverError) {
+        let (index, bytes) = unpack(opaque);
+        self.fail(index, e);
+        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        self.messages.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Waits until another `bytes` fit in `bytes_max`, or something failed.
+    pub(super) async fn room(&self, bytes: usize, bytes_max: usize) {
+        let fits = |now: usize| now == 0 || now.saturating_add(bytes) <= bytes_max;
+        if fits(self.bytes.load(Ordering::Relaxed)) {
+            return;
+        }
+        // Half, so that a waiter is not woken by each report.
+        self.room.store((bytes_max / 2).saturating_add(1), Ordering::SeqCst);
+        while !self.has_failed() && !fits(self.bytes.load(Ordering::SeqCst)) {
+            self.changed.notified().await;
+        }
+        self.room.store(0, Ordering::SeqCst);
+    }
+
+    /// Waits until nothing is on its way.
+    pub(super) async fn settled(&self) {
+        while self.messages.load(Ordering::SeqCst) > 0 {
             self.changed.notified().await;
         }
     }
 
-    pub(super) async fn room(&self, messages: usize, bytes: usize) {
-        self.until(|s| s.failure.is_some() || (s.messages < messages && s.bytes <= bytes)).await;
-    }
-
-    pub(super) async fn settled(&self) {
-        self.until(|s| s.messages == 0).await;
-    }
-
-    pub(super) async fn settled_or_failed(&self) {
-        self.until(|s| s.messages == 0 || s.failure.is_some()).await;
-    }
-
-    pub(super) fn take_off(&self, bytes: usize) {
-        let mut state = self.lock();
-        state.messages = state.messages.saturating_add(1);
-        state.bytes = state.bytes.saturating_add(bytes);
-    }
-
-    pub(super) fn never_left(&self, bytes: usize) {
-        let mut state = self.lock();
-        state.messages = state.messages.saturating_sub(1);
-        state.bytes = state.bytes.saturating_sub(bytes);
-    }
-
+    /// Tells whether a record of the window failed.
     pub(super) fn has_failed(&self) -> bool {
-        self.lock().failure.is_some()
+        self.failed.load(Ordering::SeqCst)
     }
 
-    pub(super) fn failure(&self) -> Option<(usize, KafkaError)> {
-        self.lock().failure.clone()
+    /// Returns what failed.
+    pub(super) fn failures(&self) -> Failures {
+        lock(&self.failures).clone()
     }
 
-    pub(super) fn acked_prefix(&self) -> usize {
-        self.lock().acked.iter().take_while(|acked| **acked).count()
+    /// Returns how many of the window's records, from the first on, are stored.
+    pub(super) fn acked_prefix(&self, of: usize) -> usize {
+        let mut prefix = 0_usize;
+        for word in &self.acked {
+            let ones = word.load(Ordering::Relaxed).trailing_ones();
+            prefix = prefix.saturating_add(usize::try_from(ones).unwrap_or(BITS));
+            if ones < u64::BITS {
+                break;
+            }
+        }
+        prefix.min(of)
     }
 
-    pub(super) fn reset(&self) {
-        let mut state = self.lock();
-        state.acked.clear();
-        state.failure = None;
+    /// Says that nobody needs the client any more.
+    pub(super) fn release(&self) {
+        self.released.store(true, Ordering::SeqCst);
+    }
+
+    /// Tells whether the client is to end: nobody needs it, or records are overdue.
+    pub(super) fn is_over(&self) -> bool {
+        let overdue = || lock(&self.deadline).is_some_and(|at| at <= Instant::now());
+        let waiting = self.messages.load(Ordering::SeqCst) > 0;
+        self.released.load(Ordering::SeqCst) || (waiting && overdue())
+    }
+
+    /// Says that nothing is delivered any more.
+    pub(super) fn die(&self) {
+        self.dead.store(true, Ordering::SeqCst);
+    }
+
+    /// Tells whether nothing is delivered any more.
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::SeqCst) || self.released.load(Ordering::SeqCst)
+    }
+
+    fn acknowledge(&self, index: usize) {
+        let (word, bit) = (index / BITS, index % BITS);
+        if let Some(word) = self.acked.get(word) {
+            word.fetch_or(1 << bit, Ordering::Relaxed);
+        }
+    }
+
+    fn fail(&self, index: usize, e: &DriverError) {
+        let mut failures = lock(&self.failures);
+        let sooner = |slot: &Option<(usize, DriverError)>| {
+            slot.as_ref().is_none_or(|(first, _)| index < *first)
+        };
+        if is_refusal(e) && sooner(&failures.refused) {
+            failures.refused = Some((index, e.clone()));
+        }
+        if sooner(&failures.first) {
+            failures.first = Some((index, e.clone()));
+        }
+        drop(failures);
+        self.failed.store(true, Ordering::SeqCst);
+        self.changed.notify_one();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::error::RDKafkaErrorCode as Code;
+
+    fn error(code: Code) -> DriverError {
+        DriverError::MessageProduction(code)
+    }
+
+    #[test]
+    fn a_prefix_ends_at_the_first_record_that_is_not_stored() {
+        let check = |stored: &[usize], expect: usize| {
+            let flight = Flight::new(130);
+            flight.begin(Duration::from_secs(1));
+            stored.iter().for_each(|index| flight.acknowledge(*index));
+            assert_eq!(flight.acked_prefix(130), expect, "{stored:?}");
+        };
+        check(&[], 0);
+        check(&[1, 2], 0);
+        check(&[1, 0, 3], 2);
+        let all: Vec<usize> = (0..130).collect();
+        check(&all, 130);
+        check(&all[..64], 64);
+        check(&[&all[..100], &all[101..]].concat(), 100);
+    }
+
+    #[test]
+    fn the_first_of_each_kind_of_failure_is_kept() {
+        let flight = Flight::new(10);
+        flight.fail(7, &error(Code::PurgeQueue));
+        flight.fail(5, &error(Code::InvalidRecord));
+        flight.fail(3, &error(Code::PurgeQueue));
+        flight.fail(6, &error(Code::MessageSizeTooLarge));
+        let Failures { first, refused } = flight.failures();
+        assert_eq!(first, Some((3, error(Code::PurgeQueue))));
+        assert_eq!(refused, Some((5, error(Code::InvalidRecord))));
+        flight.begin(Duration::from_secs(1));
+        assert!(!flight.has_failed() && flight.failures().first.is_none());
+    }
+
+    #[test]
+    fn an_opaque_carries_both_numbers() {
+        for (index, bytes) in [(0, 0), (999_999, 100_000_000), (1, 4_000_000_000)] {
+            assert_eq!(unpack(pack(index, bytes)), (index, bytes));
+        }
     }
 }

@@ -1,0 +1,121 @@
+//! A producer with a thread of its own that delivers reports, and ends it when it has to.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError as DriverError;
+use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
+
+use super::flight::Flight;
+use crate::client::client;
+use crate::config::{KafkaConfig, Mode};
+
+/// How often the thread looks whether it is to end; reports are delivered at once.
+const LOOK: Duration = Duration::from_millis(50);
+/// The same, once it is to end and others still use the producer.
+const LAST_LOOK: Duration = Duration::from_millis(5);
+/// Room that librdkafka is given beyond ours: it counts its own framing.
+const FRAMING: usize = 64 << 10;
+/// Bytes of a batch at the most; a topic takes a little more by default.
+const BATCH_MAX: usize = 1_000_000;
+
+pub(super) type Native = BaseProducer<Flight>;
+
+/// A client of the broker that publishes; dropping it ends it, without waiting for that.
+#[derive(Debug)]
+pub(super) struct Client {
+    slot: Arc<Slot>,
+    pub(super) flight: Arc<Flight>,
+}
+
+/// The producer until it ends.
+struct Slot(Mutex<Option<Arc<Native>>>);
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Slot")
+    }
+}
+
+impl Client {
+    /// Makes a client, which connects on its own.
+    pub(super) fn start(config: &KafkaConfig, transactional_id: &str) -> Result<Self, DriverError> {
+        let flight = Flight::new(config.messages_max);
+        let properties = properties(config, transactional_id);
+        let native: Native = properties.create_with_context(flight)?;
+        let flight = Arc::clone(native.context());
+        let native = Arc::new(native);
+        let slot = Arc::new(Slot(Mutex::new(Some(Arc::clone(&native)))));
+        let (own, reports) = (Arc::clone(&slot), Arc::clone(&flight));
+        let thread = std::thread::Builder::new().name("kafka reports".to_owned());
+        let spawned = thread.spawn(move || serve(native, &own, &reports));
+        spawned.map_err(|e| DriverError::ClientCreation(e.to_string()))?;
+        Ok(Self { slot, flight })
+    }
+
+    /// Returns the producer, to be let go of soon; none once it has ended.
+    pub(super) fn native(&self) -> Option<Arc<Native>> {
+        if self.flight.is_dead() {
+            return None;
+        }
+        self.slot.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.flight.release();
+    }
+}
+
+/// Delivers reports until the client is over, then ends it.
+fn serve(native: Arc<Native>, slot: &Slot, flight: &Flight) {
+    while !flight.is_over() {
+        native.poll(LOOK);
+    }
+    flight.die();
+    slot.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // Everything at once: a part of it that went out later would be out of order.
+    native.purge(PurgeConfig::default().queue().inflight());
+    let mut native = native;
+    loop {
+        // Ending waits for the client's threads, so nobody else must be the last to let go.
+        match Arc::try_unwrap(native) {
+            Ok(last) => return drop(last),
+            Err(shared) => {
+                shared.poll(LAST_LOOK);
+                native = shared;
+            }
+        }
+    }
+}
+
+fn properties(config: &KafkaConfig, transactional_id: &str) -> ClientConfig {
+    let mut properties = client(config);
+    let ack = config.delivery_timeout.as_millis();
+    // Our own credit bounds the queue: librdkafka's would count what was reported already.
+    let kbytes = (config.bytes_max.saturating_mul(4) >> 10).clamp(1 << 16, 1 << 30);
+    properties
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "0")
+        // A record that timed out alone would let later ones pass it; the whole client ends.
+        .set("message.timeout.ms", "0")
+        .set("request.timeout.ms", ack.to_string())
+        .set("message.max.bytes", config.record_bytes_max.saturating_add(FRAMING).to_string())
+        .set("batch.size", config.record_bytes_max.min(BATCH_MAX).to_string())
+        .set("queue.buffering.max.messages", "0")
+        .set("queue.buffering.max.kbytes", kbytes.to_string())
+        .set("retry.backoff.ms", "20")
+        .set("retry.backoff.max.ms", "200");
+    match config.mode {
+        // A refused batch must not let later ones pass it either.
+        Mode::Idempotent => properties.set("enable.gapless.guarantee", "true"),
+        Mode::Transactional => {
+            let open = ack.saturating_mul(2);
+            properties.set("transactional.id", transactional_id);
+            properties.set("transaction.timeout.ms", open.to_string())
+        }
+    };
+    properties
+}
