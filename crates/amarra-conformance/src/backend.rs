@@ -157,6 +157,11 @@ pub trait BrokerBackend: Backend + Send + Sync {
     /// more is refused.
     fn record_bytes_max(&self) -> usize;
 
+    /// Tells whether the transport publishes each call as one transaction, see law TRN-7.
+    fn transactional(&self) -> bool {
+        false
+    }
+
     /// After how long the broker takes a silent member for dead.
     fn session_timeout(&self) -> Duration;
 

@@ -1,5 +1,9 @@
 //! The laws of `Transport` and `Session`: durable, in order, fenced, and where Kafka puts a key.
 
+mod store;
+mod takeover;
+mod whole;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use amarra_core::{Class, Classify};
@@ -14,6 +18,10 @@ use crate::check::{Must, refusal};
 use crate::law::suite;
 use crate::partition::{GOLDEN, partition_of};
 
+pub use store::*;
+pub use takeover::*;
+pub use whole::*;
+
 suite! {
     ($)
     /// Expands to the laws of `Transport` and its sessions for one `BrokerBackend`.
@@ -24,21 +32,40 @@ suite! {
             "TRN-1" trn_1_shards_do_not_fence_each_other,
             "TRN-1" trn_1_outboxes_do_not_fence_each_other,
             "TRN-1" trn_1_the_holder_of_an_epoch_may_open_again,
-            "TRN-1" trn_1_an_epoch_survives_a_crash;
+            "TRN-1" trn_1_an_epoch_survives_a_crash,
+            "TRN-1" trn_1_of_many_that_open_at_once_the_newest_remains,
+            "TRN-1" trn_1_epochs_may_skip_numbers,
+            "TRN-1" trn_1_a_dropped_session_leaves_its_fence;
         Session:
             "TRN-2" trn_2_an_acknowledged_record_is_readable_as_it_was_given,
             "TRN-2" trn_2_an_acknowledged_record_survives_a_crash,
             "TRN-2" trn_2_publishing_nothing_is_well,
+            "TRN-2" trn_2_an_empty_value_is_stored,
+            "TRN-2" trn_2_a_long_call_is_stored_to_its_end,
+            "TRN-2" trn_2_a_call_of_records_at_the_bound_is_stored,
+            "TRN-2" trn_2_a_call_to_several_topics_stores_in_each,
+            "TRN-2" trn_2_sessions_side_by_side_store_everything,
+            "TRN-2" trn_2_publishing_goes_on_after_a_crash,
             "TRN-3" trn_3_one_call_stores_each_key_in_order,
             "TRN-3" trn_3_calls_store_each_key_in_call_order,
             "TRN-3" trn_3_a_retry_inside_the_session_stores_nothing_twice,
+            "TRN-3" trn_3_keys_of_several_topics_are_ordered_in_each,
+            "TRN-3" trn_3_order_holds_over_takeovers_there_and_back,
             "TRN-4" trn_4_a_refused_record_is_named_and_those_before_it_are_stored,
             "TRN-4" trn_4_after_a_lost_request_publishing_again_completes_in_order,
             "TRN-4" trn_4_after_a_lost_answer_publishing_again_reorders_nothing,
+            "TRN-4" trn_4_a_refused_first_record_stands_for_itself,
+            "TRN-4" trn_4_one_loss_after_another_loses_and_reorders_nothing,
             "TRN-5" trn_5_a_fenced_session_stores_nothing,
             "TRN-5" trn_5_a_zombie_among_its_successors_calls_stores_nothing,
+            "TRN-5" trn_5_nothing_of_a_zombie_follows_its_successors_records,
             "TRN-6" trn_6_keys_go_where_kafka_puts_them,
-            "TRN-6" trn_6_equal_keys_of_two_sessions_meet_in_one_partition;
+            "TRN-6" trn_6_equal_keys_of_two_sessions_meet_in_one_partition,
+            "TRN-6" trn_6_equal_keys_of_two_topics_have_equal_partitions,
+            "TRN-6" trn_6_a_key_keeps_its_partition_over_a_crash,
+            "TRN-7" trn_7_a_call_whose_request_was_lost_is_readable_whole_or_not,
+            "TRN-7" trn_7_a_call_whose_answer_was_lost_is_readable_whole_or_not,
+            "TRN-7" trn_7_a_call_that_was_dropped_is_readable_whole_or_not;
     }
 }
 

@@ -41,6 +41,8 @@ pub enum Polled {
 /// - CON-4 a commit of an older generation, or of a partition not assigned, is refused.
 /// - CON-5 a committed offset survives the member; it never moves by itself.
 /// - CON-6 nothing is committed unless `commit` is called.
+/// - CON-7 a record that was handed out stays: every reader finds it at its offset, also after a
+///   crash of the broker.
 #[async_trait]
 pub trait Consumer: Send + fmt::Debug {
     /// Waits up to `wait` for something, at most `limit` records.

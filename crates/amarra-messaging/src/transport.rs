@@ -42,6 +42,8 @@ pub trait Transport: Send + Sync + fmt::Debug {
 ///   after the retry succeeds.
 /// - TRN-5 a fenced session stores nothing.
 /// - TRN-6 equal keys go to one partition: murmur2 of the key modulo the partitions, as Kafka does.
+/// - TRN-7 where a transport is transactional, readers find of one call either all records that
+///   were not reported as stored, or none; and a call that was dropped likewise.
 #[async_trait]
 pub trait Session: Send + fmt::Debug {
     /// Publishes records, in order.

@@ -10,7 +10,7 @@ use crate::backend::BrokerBackend;
 use crate::broker::{Member, drain, partition, publish, publish_all, share, topic};
 use crate::check::{Must, refusal};
 
-async fn filled<B: BrokerBackend>(b: &B, partitions: u32) -> Topic {
+pub(super) async fn filled<B: BrokerBackend>(b: &B, partitions: u32) -> Topic {
     let topic = topic(b, "things", partitions).await;
     let records: Vec<_> = (0..partitions)
         .flat_map(|p| {
@@ -30,7 +30,12 @@ async fn join<B: BrokerBackend>(b: &B, topic: &Topic, partitions: u32, name: &st
 }
 
 /// Asserts from where the group reads on, by a member of its own.
-async fn assert_next<B: BrokerBackend>(b: &B, topic: &Topic, partitions: u32, next: u64) {
+pub(super) async fn assert_next<B: BrokerBackend>(
+    b: &B,
+    topic: &Topic,
+    partitions: u32,
+    next: u64,
+) {
     let mut member = join(b, topic, partitions, "checker").await;
     let rest = usize::try_from(4 - next).unwrap_or(0);
     drain(b, &mut member, rest).await;
@@ -38,7 +43,7 @@ async fn assert_next<B: BrokerBackend>(b: &B, topic: &Topic, partitions: u32, ne
 }
 
 #[track_caller]
-fn assert_fenced(answer: Result<(), ConsumerError>, what: &str) {
+pub(super) fn assert_fenced(answer: Result<(), ConsumerError>, what: &str) {
     let e = refusal(answer, what);
     assert_eq!(e, ConsumerError::Fenced, "{what}");
     assert_eq!(e.class(), Class::Conflict);

@@ -12,7 +12,7 @@ use crate::check::{Must, within};
 use crate::partition::key_for;
 
 /// Publishes numbers to one partition.
-async fn fill<B: BrokerBackend>(
+pub(super) async fn fill<B: BrokerBackend>(
     b: &B,
     topic: &Topic,
     (partition, partitions): (u32, u32),
@@ -24,7 +24,12 @@ async fn fill<B: BrokerBackend>(
 }
 
 /// Joins as the only member of "readers" and waits for everything.
-async fn join<B: BrokerBackend>(b: &B, topic: &Topic, partitions: u32, name: &str) -> Member {
+pub(super) async fn join<B: BrokerBackend>(
+    b: &B,
+    topic: &Topic,
+    partitions: u32,
+    name: &str,
+) -> Member {
     let mut member = Member::join(b, std::slice::from_ref(topic), "readers", name).await;
     poll_until(b, &mut [&mut member], "a lone member did not get all partitions", |m| {
         m.iter().all(|member| member.assigned.len() as u64 == u64::from(partitions))
