@@ -1,35 +1,54 @@
 //! The command line of the shop.
 
-mod load;
+mod args;
+mod compose;
+mod config;
+mod embedded;
+mod http;
+mod journal;
+mod name;
+mod output;
+mod refusal;
+mod secrets;
+mod serve;
+mod stages;
+mod storage;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
-/// The shop as one program.
-#[derive(Debug, Parser)]
-#[command(name = "amarra", version)]
-struct Arguments {
-    #[command(subcommand)]
-    verb: Verb,
-}
+use crate::args::{Args, Verb};
+use crate::refusal::Failure;
 
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Orders through a gateway, at a rate, and reports what the customers saw.
-    Load(load::LoadArgs),
-}
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    let done = match Arguments::parse().verb {
-        Verb::Load(args) => load::run(args).await,
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(e) => {
+            // What there is no output for cannot be told to anybody.
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(run(args)),
+        Err(e) => Err(Failure::refused(format!("cannot start the runtime: {e}"))),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("amarra: {why}");
-            ExitCode::FAILURE
+        Err(failure) => {
+            output::complain(&failure.to_string());
+            ExitCode::from(failure.code())
         }
+    }
+}
+
+async fn run(args: Args) -> Result<(), Failure> {
+    match args.verb {
+        Verb::Serve(serve) => match serve.service {
+            Some(service) => serve::run(service, &serve).await,
+            None => embedded::run(&serve).await,
+        },
     }
 }

@@ -1,0 +1,25 @@
+//! Puts Notifications together.
+
+use std::sync::Arc;
+
+use amarra_http::services;
+use amarra_shop::notifications::{self, Notifications};
+use axum::Router;
+
+use super::Host;
+use super::written::WrittenMessages;
+use crate::refusal::{Failure, Refuse};
+
+pub(super) async fn compose(host: &mut Host<'_>) -> Result<Router, Failure> {
+    let (cx, section) = (host.cx, &host.cx.config.notifications);
+    let config = notifications::Config {
+        channels: section.channels.clone(),
+        ..notifications::Config::default()
+    };
+    let path = cx.file("notifications.sent_log", section.sent_log.as_ref())?;
+    let sender = Arc::new(WrittenMessages::open(&path, section.keys_max)?);
+    let notifications = Notifications::new(host.ports()?, sender, config).refuse()?;
+    host.drive(Notifications::SOURCE, notifications.handlers(), notifications.due_handlers())
+        .await?;
+    Ok(services::notifications::router(&host.api(notifications)?))
+}

@@ -1,0 +1,191 @@
+//! Opens the embedded shop: its first products, and what to try.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use amarra_core::Environment;
+use amarra_http::HttpClient;
+use amarra_shop::contract::users::Secret;
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::args::Serve;
+use crate::compose::Context;
+use crate::http::health::Health;
+use crate::name::Name;
+use crate::output;
+use crate::refusal::{Failure, Refuse};
+
+/// The first products: SKU, name, price in cents, pieces in stock.
+const PRODUCTS: [(&str, &str, i64, i64); 4] = [
+    ("TEA-1", "Black tea, 100 g", 450, 500),
+    ("CUP-2", "Cup", 1250, 200),
+    ("POT-3", "Teapot", 3999, 100),
+    ("TIN-4", "Tea tin", 899, 300),
+];
+/// How long each step of the opening may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The pause before a step is tried again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The opening of the shop.
+#[derive(Debug)]
+pub(super) struct Opening {
+    env: Environment,
+    client: Arc<HttpClient>,
+    health: Arc<Health>,
+    admin: (String, Secret),
+    password_file: PathBuf,
+    done_file: PathBuf,
+    address: SocketAddr,
+    auto_verify: bool,
+    json: bool,
+}
+
+impl Opening {
+    /// Prepares the opening.
+    pub(super) fn new(cx: &Context, args: &Serve, address: SocketAddr) -> Result<Self, Failure> {
+        let keys = &cx.config.keys;
+        let password = cx.config.secret("keys.admin_password", keys.admin_password.as_ref())?;
+        let data = args.data.canonicalize().refuse()?;
+        Ok(Self {
+            env: cx.env.clone(),
+            client: Arc::clone(&cx.client),
+            health: Arc::clone(&cx.health),
+            admin: (cx.config.users.admin_email.clone(), password),
+            password_file: args.data.join("keys/admin.password"),
+            done_file: data.join("opened"),
+            address,
+            auto_verify: cx.config.users.auto_verify.unwrap_or(false),
+            json: args.json,
+        })
+    }
+
+    /// Opens the shop, once in the life of its folder, and says how to use it.
+    pub(super) async fn run(self) {
+        let give_up = self.env.monotonic().plus(PATIENCE);
+        let mut asked = self.health.readiness().await;
+        while asked.0 != StatusCode::OK && self.env.monotonic() < give_up {
+            self.env.sleep(PAUSE).await;
+            asked = self.health.readiness().await;
+        }
+        if asked.0 != StatusCode::OK {
+            output::complain(&format!("not ready after {PATIENCE:?}: {}", asked.1));
+        }
+        if !self.done_file.exists() {
+            match self.stock().await {
+                // Without the file the next start goes through the same keyed commands again.
+                Ok(()) => drop(std::fs::write(&self.done_file, "the first products are there\n")),
+                Err(why) => output::complain(&format!("the first products are not there: {why}")),
+            }
+        }
+        self.tell();
+    }
+
+    async fn stock(&self) -> Result<(), String> {
+        let (email, password) = &self.admin;
+        let login = json!({"email": email, "password": password.expose()});
+        let tokens = self.ask(("POST", "/v1/sessions"), ("", ""), &login, 200).await?;
+        let token = tokens.get("access_token").and_then(Value::as_str).unwrap_or_default();
+        for (sku, name, price, pieces) in PRODUCTS {
+            let ask = async |method, path: &str, key: &str, body: Value, status| {
+                let key = format!("opening-{key}-{sku}");
+                self.ask((method, path), (token, &key), &body, status).await
+            };
+            let body = json!({"sku": sku, "name": name});
+            let made = ask("POST", "/v1/products", "create", body, 201).await?;
+            let version = made.get("version").and_then(Value::as_u64).unwrap_or(1);
+            let price = json!({"minor": price, "currency": "EUR"});
+            let body = json!({"price": price, "expected_version": version});
+            ask("PUT", &format!("/v1/products/{sku}/price"), "price", body, 200).await?;
+            let path = format!("/v1/products/{sku}/publish");
+            ask("POST", &path, "publish", json!({}), 200).await?;
+            let body = json!({"delta": pieces, "reason": "opening"});
+            ask("POST", &format!("/v1/stock/{sku}/receive"), "stock", body, 200).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the gateway until it answers for good.
+    async fn ask(
+        &self,
+        (method, path): (&str, &str),
+        (token, key): (&str, &str),
+        body: &Value,
+        status: u16,
+    ) -> Result<Value, String> {
+        let give_up = self.env.monotonic().plus(PATIENCE);
+        loop {
+            let mut request = http::Request::builder()
+                .method(method)
+                .uri(path)
+                .header("content-type", "application/json");
+            if !token.is_empty() {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            if !key.is_empty() {
+                request = request.header("idempotency-key", key);
+            }
+            let request = request.body(Bytes::from(body.to_string())).map_err(|e| e.to_string())?;
+            let answer = match self.client.send(Name::Gateway.as_str(), request).await {
+                Ok(answer) if answer.status().as_u16() == status => {
+                    return serde_json::from_slice(answer.body()).map_err(|e| e.to_string());
+                }
+                Ok(answer) => {
+                    let text = String::from_utf8_lossy(answer.body()).into_owned();
+                    let again = answer.status().is_server_error() || answer.status() == 429;
+                    if !again {
+                        return Err(format!("{method} {path} was answered {text}"));
+                    }
+                    text
+                }
+                Err(e) => e.to_string(),
+            };
+            if self.env.monotonic() >= give_up {
+                return Err(format!("{method} {path}: {answer}"));
+            }
+            self.env.sleep(PAUSE).await;
+        }
+    }
+
+    fn tell(&self) {
+        let url = format!("http://{}", self.address);
+        if self.json {
+            output::say(
+                &json!({"kind": "ready", "url": url, "pid": std::process::id()}).to_string(),
+            );
+            return;
+        }
+        let verify = if self.auto_verify {
+            "Accounts are active at once, without a proof of the address (users.auto_verify)."
+        } else {
+            "Tokens that prove an address are written to users.verification_log."
+        };
+        let file = self.password_file.display();
+        let admin = &self.admin.0;
+        output::say(&format!(
+            "The shop is open at {url}\n\n{verify}\nThe administrator is {admin}; the password is in \
+             {file}\n\nTry an order:\n\n{}\n\nCtrl-C ends it; everything is kept. \
+             See also /readyz and /metrics.",
+            sample(&url)
+        ));
+    }
+}
+
+/// Returns the commands that place an order and show it confirmed.
+fn sample(url: &str) -> String {
+    let json = "-H 'content-type: application/json'";
+    let account = r#"{"email":"ana@example.org","password":"a long enough password"}"#;
+    format!(
+        r#"  A={url}
+  curl -s $A/v1/users {json} -d '{account}'
+  T=$(curl -s $A/v1/sessions {json} -d '{account}' | sed -E 's/.*"access_token":"([^"]+)".*/\1/')
+  Q=$(curl -s $A/v1/quotes {json} -H "authorization: Bearer $T" -d '{{"lines":[{{"sku":"TEA-1","qty":2}}]}}')
+  O=$(curl -s $A/v1/orders {json} -H "authorization: Bearer $T" -H "idempotency-key: $(date +%s%N)" \
+      -d "{{\"quote\":$Q,\"payment_token\":\"tok_ok\"}}" | sed -E 's/.*"order_id":"([^"]+)".*/\1/')
+  sleep 2; curl -s $A/v1/orders/$O -H "authorization: Bearer $T""#
+    )
+}

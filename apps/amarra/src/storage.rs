@@ -1,0 +1,103 @@
+//! The seam between the shop and where it keeps things: embedded files, or real servers.
+
+use std::sync::Arc;
+
+use amarra_core::Environment;
+use amarra_kafka::KafkaConfig;
+use amarra_memory::{ClientId, MemberOptions, MemoryBroker};
+use amarra_messaging::{Consumer, Group, OutboxLog, Topic, Transport};
+use amarra_postgres::{PgDatabase, PgLogConfig, PgOutboxLog, PgReadModel, PgStore};
+use amarra_shop::ServicePorts;
+use amarra_sqlite::SqliteDatabase;
+use amarra_store::Store;
+
+use crate::refusal::{Failure, Refuse};
+
+/// One service's database.
+#[derive(Debug, Clone)]
+pub(crate) enum Storage {
+    /// A file.
+    Sqlite(SqliteDatabase),
+    /// A database on a server.
+    Postgres(PgDatabase),
+}
+
+impl Storage {
+    /// Returns the ports of the service.
+    pub(crate) fn ports(&self, env: &Environment) -> ServicePorts {
+        let env = env.clone();
+        match self {
+            Self::Sqlite(database) => ServicePorts {
+                store: Arc::new(database.store()),
+                views: Arc::new(database.read_model()),
+                env,
+            },
+            Self::Postgres(database) => ServicePorts {
+                store: Arc::new(PgStore::new(database.clone())),
+                views: Arc::new(PgReadModel::new(database.clone())),
+                env,
+            },
+        }
+    }
+
+    /// Returns the store.
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Sqlite(database) => Arc::new(database.store()),
+            Self::Postgres(database) => Arc::new(PgStore::new(database.clone())),
+        }
+    }
+
+    /// Returns the relay's side of the outbox.
+    pub(crate) async fn outbox_log(&self, source: &str) -> Result<Arc<dyn OutboxLog>, Failure> {
+        Ok(match self {
+            Self::Sqlite(database) => Arc::new(database.outbox_log()),
+            Self::Postgres(database) => {
+                Arc::new(PgOutboxLog::open(database, PgLogConfig::new(source)).await.refuse()?)
+            }
+        })
+    }
+
+    /// Closes every connection, after the units that hold one ended.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Sqlite(database) => database.close().await,
+            Self::Postgres(database) => database.close().await,
+        }
+    }
+}
+
+/// The broker.
+#[derive(Debug, Clone)]
+pub(crate) enum Broker {
+    /// In this process.
+    Bus(MemoryBroker, ClientId),
+    /// A cluster.
+    Kafka(KafkaConfig),
+}
+
+impl Broker {
+    /// Returns the transport of the outbox that is called `source`.
+    pub(crate) fn transport(&self, source: Arc<str>) -> Result<Arc<dyn Transport>, Failure> {
+        match self {
+            Self::Bus(broker, client) => Ok(Arc::new(broker.transport(client.clone(), source))),
+            Self::Kafka(_) => Err(Failure::refused("no Kafka yet")),
+        }
+    }
+
+    /// Makes a member of a group.
+    pub(crate) fn consumer(
+        &self,
+        group: &Group,
+        topics: &[Topic],
+    ) -> Result<Box<dyn Consumer>, Failure> {
+        match self {
+            Self::Bus(broker, client) => {
+                let options = MemberOptions::default();
+                let member = broker.consumer(client.clone(), group.clone(), topics, options);
+                Ok(Box::new(member.refuse()?))
+            }
+            Self::Kafka(_) => Err(Failure::refused("no Kafka yet")),
+        }
+    }
+}
