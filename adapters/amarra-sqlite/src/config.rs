@@ -28,6 +28,13 @@ impl Synchronous {
             Self::Normal => sqlx::sqlite::SqliteSynchronous::Normal,
         }
     }
+
+    pub(crate) const fn statement(self) -> &'static str {
+        match self {
+            Self::Full => "PRAGMA synchronous = FULL",
+            Self::Normal => "PRAGMA synchronous = NORMAL",
+        }
+    }
 }
 
 /// How one database behaves.

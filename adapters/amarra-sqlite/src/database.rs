@@ -1,18 +1,19 @@
 //! The database: its two files, the permit to write, and what its handles share.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
 use amarra_messaging::TxError;
 use amarra_messaging::signal::Signal;
 use sqlx::SqlitePool;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::clock::{DatabaseClock, int};
+use crate::clock::DatabaseClock;
 use crate::config::DatabaseConfig;
 use crate::error::{self, OpenError};
 use crate::file::{self, ProcessLock, Schema, Tuning, Writer};
 use crate::outbox_log::SqliteOutboxLog;
+use crate::pairing::pair;
 use crate::read_model::SqliteReadModel;
 use crate::store::SqliteStore;
 
@@ -58,7 +59,8 @@ pub(crate) struct Shared {
     pub(crate) writer: Arc<Mutex<Writer>>,
     /// The connection of the relay's file.
     pub(crate) relay: Mutex<Writer>,
-    _lock: ProcessLock,
+    /// None once it is closed.
+    lock: StdMutex<Option<ProcessLock>>,
 }
 
 impl Shared {
@@ -85,7 +87,8 @@ impl SqliteDatabase {
     /// [`OpenError`]; each variant says what to do.
     pub async fn open(path: impl AsRef<Path>, config: DatabaseConfig) -> Result<Self, OpenError> {
         config.validate()?;
-        let path = path.as_ref();
+        let path = file::resolve(path.as_ref())?;
+        let path = path.as_path();
         let lock = ProcessLock::take(path)?;
         let (synchronous, busy_timeout) = (config.synchronous, config.busy_timeout);
         let tuning = Tuning { synchronous, busy_timeout };
@@ -104,12 +107,12 @@ impl SqliteDatabase {
             timers_changed: Signal::default(),
             writer: Arc::new(Mutex::new(writer)),
             relay: Mutex::new(relay),
-            _lock: lock,
+            lock: StdMutex::new(Some(lock)),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Returns the path it was opened at.
+    /// Returns the path of its file, without links.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.shared.path
@@ -143,12 +146,14 @@ impl SqliteDatabase {
     }
 
     /// Waits for the unit that writes, rolls nothing back that was committed, and closes both
-    /// files; every later call fails. A process that drops its handles instead loses nothing.
+    /// files; every later call fails, and the path may be opened again. A process that drops its
+    /// handles instead loses nothing.
     pub async fn close(&self) {
         self.shared.readers.close().await;
         // What cannot be written back now is found in the log at the next start.
         let _ = self.shared.writer.lock().await.close().await;
         let _ = self.shared.relay.lock().await.close().await;
+        drop(self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -187,67 +192,6 @@ async fn identify(path: &Path, writer: &mut Writer, shards: u16) -> Result<Strin
         return Err(OpenError::Shards { path, existing, configured: shards });
     }
     Ok(id)
-}
-
-/// Checks that the relay's file is this database's, and that neither is older than the other knows.
-async fn pair(
-    path: &Path,
-    writer: &mut Writer,
-    relay: &mut Writer,
-    (name, shards): (&str, u16),
-) -> Result<(), OpenError> {
-    let failed = |source| OpenError::of(path, source);
-    let next = next_seq(writer.connection().map_err(failed)?).await.map_err(failed)?;
-    relay.begin().await.map_err(failed)?;
-    let connection = relay.connection().map_err(failed)?;
-    let had_one: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'relay'")
-        .fetch_optional(writer.connection().map_err(failed)?)
-        .await
-        .map_err(failed)?;
-    let known: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'id'")
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(failed)?;
-    let passed: Option<i64> = sqlx::query_scalar("SELECT max(passed) FROM shards")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(failed)?;
-    let mismatch = |why: String| OpenError::Mismatch { path: path.to_owned(), why };
-    match known {
-        Some(known) if known != name => {
-            return Err(mismatch(format!("it is of database {known}, which is not {name}")));
-        }
-        _ if passed.is_some_and(|passed| passed > int(next)) => {
-            let why = "its relay has passed messages that the database does not have";
-            return Err(mismatch(why.to_owned()));
-        }
-        None if had_one.is_some() => return Err(mismatch("it was deleted".to_owned())),
-        Some(_) => {}
-        None => {
-            sqlx::query("INSERT INTO meta (name, value) VALUES ('id', ?)")
-                .bind(name)
-                .execute(&mut *connection)
-                .await
-                .map_err(failed)?;
-        }
-    }
-    let shard = "INSERT OR IGNORE INTO shards (shard, epoch, expires, cursor, passed) \
-                 VALUES (?, 0, 0, ?, 0)";
-    let cursor = serde_json::to_string(&amarra_messaging::outbox::Cursor::default());
-    let cursor = cursor.unwrap_or_default();
-    for number in 0..shards {
-        let insert = sqlx::query(shard).bind(i64::from(number)).bind(&cursor);
-        insert.execute(&mut *connection).await.map_err(failed)?;
-    }
-    // Nobody who held a lease is alive.
-    let freed = sqlx::query("UPDATE shards SET expires = 0").execute(&mut *connection).await;
-    freed.map_err(failed)?;
-    relay.commit().await.map_err(failed)?;
-    sqlx::query("INSERT OR IGNORE INTO meta (name, value) VALUES ('relay', '')")
-        .execute(writer.connection().map_err(failed)?)
-        .await
-        .map_err(failed)
-        .map(drop)
 }
 
 /// Returns the sequence value that the next message gets: all below it are decided.

@@ -187,6 +187,7 @@ pub(crate) fn why(error: &sqlx::Error) -> String {
     match kind(error) {
         Kind::Full => "the disk is full: free space on its volume".to_owned(),
         Kind::Unwritable => format!("the file cannot be written: {error}"),
+        _ if matches!(error, sqlx::Error::PoolClosed) => "it is closed".to_owned(),
         _ => error.to_string(),
     }
 }

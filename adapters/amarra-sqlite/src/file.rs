@@ -33,7 +33,8 @@ pub(crate) struct ProcessLock {
 }
 
 impl ProcessLock {
-    /// Locks a file beside `path`: SQLite's own locks would keep this process's readers out too.
+    /// Locks a file beside `path`, which [`resolve`] returned: SQLite's own locks would keep this
+    /// process's readers out too.
     pub(crate) fn take(path: &Path) -> Result<Self, OpenError> {
         let unwritable = |source| OpenError::Unwritable { path: path.to_owned(), source };
         let mut options = OpenOptions::new();
@@ -45,6 +46,16 @@ impl ProcessLock {
             Err(TryLockError::Error(source)) => Err(unwritable(source)),
         }
     }
+}
+
+/// Makes the file when it is not there and returns its one path, so that a link to it and a path
+/// through another folder share its lock and the files beside it.
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
+    let unwritable = |source| OpenError::Unwritable { path: path.to_owned(), source };
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).read(true).write(true);
+    { file }.open(path).map_err(unwritable)?;
+    path.canonicalize().map_err(unwritable)
 }
 
 /// Names a file beside `path` that belongs to it.
@@ -61,8 +72,7 @@ pub(crate) async fn open(
     schema: &Schema,
     tuning: Tuning,
 ) -> Result<(Writer, SqliteConnectOptions), OpenError> {
-    let probe = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
-    probe.map_err(|source| OpenError::Unwritable { path: path.to_owned(), source })?;
+    resolve(path)?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -79,7 +89,15 @@ pub(crate) async fn open(
     };
     let mut connection = options.connect().await.map_err(failed)?;
     migrate(path, schema, &mut connection).await?;
-    Ok((Writer { options: options.clone(), connection: Some(connection), open: false }, options))
+    let writer = Writer {
+        options: options.clone(),
+        configured: tuning.synchronous,
+        synchronous: tuning.synchronous,
+        connection: Some(connection),
+        open: false,
+        closed: false,
+    };
+    Ok((writer, options))
 }
 
 /// Makes the connections that read.
@@ -126,21 +144,40 @@ async fn migrate(
 /// The one connection of a file that writes.
 ///
 /// # State
-/// Closed, or in a transaction that was begun and not ended. Whoever begins the next one ends what
-/// a dropped unit or a cancelled call left behind, so that dropping needs no runtime.
+/// Closed for good, or without a connection until the next call makes one, or in a transaction that
+/// was begun and not ended. Whoever begins the next one ends what a dropped unit or a cancelled call
+/// left behind, so that dropping needs no runtime.
 #[derive(Debug)]
 pub(crate) struct Writer {
     options: SqliteConnectOptions,
+    /// What a new connection begins with.
+    configured: Synchronous,
+    /// What the connection has now.
+    synchronous: Synchronous,
     connection: Option<SqliteConnection>,
     open: bool,
+    closed: bool,
 }
 
 impl Writer {
     /// Begins a transaction that may write, ending the one left behind.
     pub(crate) async fn begin(&mut self) -> Result<(), sqlx::Error> {
+        self.begin_as(self.configured).await
+    }
+
+    /// Begins a transaction whose commit is on the disk as soon as `synchronous` says.
+    pub(crate) async fn begin_as(&mut self, synchronous: Synchronous) -> Result<(), sqlx::Error> {
+        if self.closed {
+            return Err(sqlx::Error::PoolClosed);
+        }
         self.settle().await;
         if self.connection.is_none() {
             self.connection = Some(self.options.connect().await?);
+            self.synchronous = self.configured;
+        }
+        if self.synchronous != synchronous {
+            self.run(synchronous.statement()).await?;
+            self.synchronous = synchronous;
         }
         self.open = true;
         self.run("BEGIN IMMEDIATE").await
@@ -169,8 +206,9 @@ impl Writer {
         self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)
     }
 
-    /// Closes the connection; the last one of a file writes its log back into it.
+    /// Closes it for good; the last connection of a file writes its log back into it.
     pub(crate) async fn close(&mut self) -> Result<(), sqlx::Error> {
+        self.closed = true;
         self.settle().await;
         match self.connection.take() {
             Some(connection) => connection.close().await,

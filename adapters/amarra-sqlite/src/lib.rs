@@ -8,6 +8,7 @@ pub mod error;
 mod file;
 mod messaging;
 mod outbox_log;
+mod pairing;
 mod read_model;
 mod store;
 mod timers;

@@ -17,6 +17,7 @@ use crate::clock::{int, nat, rows};
 use crate::database::{Shared, next_seq};
 use crate::error;
 use crate::messaging::record;
+use crate::pairing;
 
 /// The relay's side of a [`SqliteDatabase`](crate::SqliteDatabase)'s outbox.
 ///
@@ -89,7 +90,11 @@ impl SqliteOutboxLog {
         let delete = "DELETE FROM outbox WHERE seq IN \
                       (SELECT seq FROM outbox WHERE seq < ? AND at < ? ORDER BY seq LIMIT ?)";
         let delete = sqlx::query(delete).bind(passed).bind(before).bind(rows(limit));
-        let deleted = delete.execute(writer.connection().map_err(driver)?).await.map_err(driver)?;
+        let connection = writer.connection().map_err(driver)?;
+        let deleted = delete.execute(&mut *connection).await.map_err(driver)?;
+        if deleted.rows_affected() > 0 {
+            pairing::note_pruned(connection, passed).await.map_err(driver)?;
+        }
         writer.commit().await.map_err(driver)?;
         Ok(deleted.rows_affected())
     }

@@ -22,6 +22,20 @@ pub struct TopicConfig {
     pub partitions: u32,
 }
 
+impl TopicConfig {
+    /// Checks every field against its range.
+    ///
+    /// # Errors
+    /// [`OpenError::Config`] for the first field out of range.
+    pub fn validate(&self) -> Result<(), OpenError> {
+        let named = !self.topic.as_str().is_empty();
+        ConfigError::unless(named, "topic", "a name")?;
+        let bounds = 1..=1024;
+        ConfigError::unless(bounds.contains(&self.partitions), "partitions", "from 1 to 1024")?;
+        Ok(())
+    }
+}
+
 /// How a bus behaves.
 ///
 /// # Example
@@ -128,7 +142,7 @@ impl BusConfig {
         for (index, topic) in self.topics.iter().enumerate() {
             let twice = self.topics.iter().skip(index.saturating_add(1));
             unless({ twice }.all(|t| t.topic != topic.topic), "topics", "each there once")?;
-            unless((1..=1024).contains(&topic.partitions), "partitions", "from 1 to 1024")?;
+            topic.validate()?;
         }
         unless(!self.busy_timeout.is_zero(), "busy_timeout", "above zero")?;
         unless((1..=64).contains(&self.readers), "readers", "from 1 to 64")?;
@@ -194,6 +208,7 @@ mod tests {
         check(BusConfig { path: PathBuf::new(), ..bus() }, "path");
         check(BusConfig { topics: topics(&[("t", 1), ("t", 2)]), ..bus() }, "topics");
         check(BusConfig { topics: topics(&[("t", 0)]), ..bus() }, "partitions");
+        check(BusConfig { topics: topics(&[("", 1)]), ..bus() }, "topic");
         check(BusConfig { busy_timeout: Duration::ZERO, ..bus() }, "busy_timeout");
         check(BusConfig { readers: 65, ..bus() }, "readers");
         check(BusConfig { record_bytes_max: 0, ..bus() }, "record_bytes_max");

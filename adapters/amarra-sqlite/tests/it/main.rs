@@ -1,6 +1,17 @@
 //! The tests of amarra-sqlite.
-#![allow(clippy::expect_used, reason = "tests fail by panicking")]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 mod backend;
+mod bus_backend;
+mod kill;
+mod opening;
+mod scratch;
 mod sqlite;
+mod uncached;
 mod unit;

@@ -1,5 +1,7 @@
 //! Every law of every port this crate implements.
 
+mod bus;
+
 use crate::backend::Sqlite;
 
 amarra_conformance::outbox_laws!(Sqlite);

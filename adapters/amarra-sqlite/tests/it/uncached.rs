@@ -1,0 +1,6 @@
+//! The laws of the bus again, reading everything from the file and three records ahead.
+
+type Bus = crate::bus_backend::Bus<false>;
+
+amarra_conformance::transport_laws!(Bus);
+amarra_conformance::consumer_laws!(Bus);
