@@ -91,17 +91,21 @@ fn serve(native: Arc<Native>, slot: &Slot, flight: &Flight) {
     }
 }
 
-fn properties(config: &KafkaConfig, transactional_id: &str) -> ClientConfig {
+/// The properties of a producer; the transactional id counts in one mode only.
+pub(super) fn properties(config: &KafkaConfig, transactional_id: &str) -> ClientConfig {
     let mut properties = client(config);
+    if !config.extra.contains_key("linger.ms") {
+        properties.set("linger.ms", "0");
+    }
     let ack = config.delivery_timeout.as_millis();
     // Our own credit bounds the queue: librdkafka's would count what was reported already.
     let kbytes = (config.bytes_max.saturating_mul(4) >> 10).clamp(1 << 16, 1 << 30);
     properties
         .set("enable.idempotence", "true")
-        .set("linger.ms", "0")
         // A record that timed out alone would let later ones pass it; the whole client ends.
         .set("message.timeout.ms", "0")
         .set("request.timeout.ms", ack.to_string())
+        .set("socket.timeout.ms", ack.to_string())
         .set("message.max.bytes", config.record_bytes_max.saturating_add(FRAMING).to_string())
         .set("batch.size", config.record_bytes_max.min(BATCH_MAX).to_string())
         .set("queue.buffering.max.messages", "0")
