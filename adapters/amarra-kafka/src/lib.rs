@@ -2,10 +2,12 @@
 
 mod client;
 pub mod config;
+pub mod consumer;
 pub mod error;
 mod fence;
 pub mod transport;
 
 pub use config::{KafkaConfig, Mode};
+pub use consumer::{ConsumerConfig, KafkaConsumer};
 pub use error::KafkaError;
 pub use transport::KafkaTransport;

@@ -59,15 +59,15 @@ pub struct ConsumerConfig {
     /// How long the broker may hold a fetch while nothing comes, 1 ms to 60 s; a record that comes
     /// is answered at once. 500 ms.
     pub fetch_wait_max: Duration,
-    /// Bytes of one fetch, 1 KiB to 1 GiB; a larger record comes alone. 16 MiB.
+    /// Bytes of one fetch, 1 KiB to 1 GB; a larger record comes alone. 16 MiB.
     pub fetch_bytes_max: usize,
-    /// Bytes of one partition, in one fetch and held for polls, 1 KiB to 1 GiB; at it the partition
+    /// Bytes of one partition, in one fetch and held for polls, 1 KiB to 1 GB; past it the partition
     /// waits, and a larger record comes alone. 1 MiB.
     pub partition_bytes_max: usize,
     /// Records of one partition held for polls, 1 to 1,000,000; at it the partition waits. As many
     /// that were handed out are kept for a seek back. 1,000.
     pub partition_records_max: usize,
-    /// Bytes of all partitions fetched ahead, 1 KiB to 1 GiB; at it nothing is fetched. 16 MiB.
+    /// Bytes of all partitions fetched ahead, 1 KiB to 1 GB; at it nothing is fetched. 16 MiB.
     pub prefetch_bytes_max: usize,
     /// A name of the member, unique in the group, by which it keeps its partitions when it comes
     /// back within `session_timeout`; 1 to 200 bytes. None.
@@ -117,7 +117,8 @@ impl ConsumerConfig {
             (self.partition_bytes_max, "partition_bytes_max"),
             (self.prefetch_bytes_max, "prefetch_bytes_max"),
         ] {
-            ConfigError::unless((1 << 10..=1 << 30).contains(&bytes), field, "1 KiB to 1 GiB")?;
+            let sound = (1 << 10..=1_000_000_000).contains(&bytes);
+            ConfigError::unless(sound, field, "1 KiB to 1 GB")?;
         }
         let sound = (1..=1_000_000).contains(&self.partition_records_max);
         ConfigError::unless(sound, "partition_records_max", "1 to 1,000,000")?;
