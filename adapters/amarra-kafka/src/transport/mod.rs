@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use rdkafka::error::{KafkaError as DriverError, RDKafkaErrorCode};
 use rdkafka::producer::Producer;
 
-use self::producer::Client;
+use self::producer::{Client, properties};
 use self::session::KafkaSession;
 use crate::config::{KafkaConfig, Mode};
 use crate::error::is_fenced;
@@ -54,6 +54,7 @@ impl KafkaTransport {
         config.validate()?;
         ConfigError::unless(!source.is_empty(), "source", "the name of an outbox")?;
         let extra = ConfigError { field: "extra", must: "properties that librdkafka takes" };
+        properties(&config, source).create_native_config().map_err(|_| extra)?;
         let fences = Fences::start(&config).map_err(|_| extra)?;
         Ok(Self { shared: Arc::new(Shared { config, source: source.into(), fences }) })
     }

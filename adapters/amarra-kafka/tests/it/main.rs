@@ -8,4 +8,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod backend;
 mod bed;
+mod reader;
+mod transport;
