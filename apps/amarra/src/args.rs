@@ -41,4 +41,7 @@ pub(crate) struct Serve {
     /// Prints JSON Lines in place of sentences.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Stops in order once standard input ends: with whoever started this process.
+    #[arg(long)]
+    pub(crate) stop_with_stdin: bool,
 }

@@ -9,6 +9,7 @@ mod journal;
 mod name;
 mod output;
 mod refusal;
+mod schema;
 mod secrets;
 mod serve;
 mod stages;

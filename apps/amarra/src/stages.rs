@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use amarra_messaging::{Shutdown, ShutdownHandle};
 use amarra_tokio::signal::StopSignals;
+use tokio::sync::oneshot;
 use tokio::task::{Id, JoinSet};
 
 use crate::http::health::Health;
@@ -53,7 +54,8 @@ impl Plan {
     }
 
     /// Starts everything.
-    pub(crate) fn start(self) -> Result<Running, Failure> {
+    /// `with_stdin` stops it as well once standard input ends.
+    pub(crate) fn start(self, with_stdin: bool) -> Result<Running, Failure> {
         // From here on a signal ends the process in order, and not by itself.
         let signals = StopSignals::listen()
             .map_err(|e| Failure::refused(format!("cannot listen for signals: {e}")))?;
@@ -66,7 +68,8 @@ impl Plan {
                 group.spawn(name, task);
             }
         }
-        Ok(Running { signals, groups })
+        let input = with_stdin.then(watch_input);
+        Ok(Running { signals, groups, input })
     }
 }
 
@@ -126,6 +129,8 @@ pub(crate) struct Patience {
 pub(crate) struct Running {
     signals: StopSignals,
     groups: BTreeMap<Stage, Group>,
+    /// Answers once standard input ended.
+    input: Option<oneshot::Receiver<()>>,
 }
 
 impl Running {
@@ -138,7 +143,7 @@ impl Running {
     ) -> Result<(), Failure> {
         let why = self.first_end().await;
         health.stopping();
-        let Self { mut signals, mut groups } = self;
+        let Self { mut signals, mut groups, .. } = self;
         let ending = async {
             if why.is_ok() {
                 tokio::time::sleep(patience.grace).await;
@@ -180,9 +185,28 @@ impl Running {
         let (name, panicked) = tokio::select! {
             biased;
             _ = self.signals.received() => return Ok(()),
+            () = ended(&mut self.input) => return Ok(()),
             (ended, _, _) = futures_util::future::select_all(ends) => ended,
         };
         let how = if panicked { "panicked" } else { "ended by itself" };
         Err(format!("{name} {how}; the process ends, so that it is started again as a whole"))
+    }
+}
+
+/// Reads standard input to its end, on a thread that nobody waits for.
+fn watch_input() -> oneshot::Receiver<()> {
+    let (told, ended) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        // Nobody listens any more when the process ends already.
+        let _ = told.send(());
+    });
+    ended
+}
+
+async fn ended(input: &mut Option<oneshot::Receiver<()>>) {
+    match input {
+        Some(input) => drop(input.await),
+        None => std::future::pending().await,
     }
 }

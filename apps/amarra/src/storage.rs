@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use amarra_core::Environment;
-use amarra_kafka::KafkaConfig;
+use amarra_kafka::{KafkaConfig, KafkaTransport, Mode};
 use amarra_memory::{ClientId, MemberOptions, MemoryBroker};
 use amarra_messaging::{Consumer, Group, OutboxLog, Topic, Transport};
 use amarra_postgres::{PgDatabase, PgLogConfig, PgOutboxLog, PgReadModel, PgStore};
@@ -11,6 +11,7 @@ use amarra_shop::ServicePorts;
 use amarra_sqlite::SqliteDatabase;
 use amarra_store::Store;
 
+use crate::config::Config;
 use crate::refusal::{Failure, Refuse};
 
 /// One service's database.
@@ -77,11 +78,26 @@ pub(crate) enum Broker {
 }
 
 impl Broker {
+    /// Reaches the cluster and checks that every topic is there.
+    #[expect(clippy::unused_async, reason = "the topics are checked here")]
+    pub(crate) async fn kafka(config: &Config) -> Result<Self, Failure> {
+        let section = &config.kafka;
+        let relay = config.relay.config();
+        let defaults = KafkaConfig::new(&section.bootstrap);
+        let mode = if section.transactional { Mode::Transactional } else { Mode::Idempotent };
+        let delivery_timeout = relay.publish_timeout;
+        let kafka = KafkaConfig { mode, delivery_timeout, ..defaults };
+        kafka.validate().refuse_for("kafka")?;
+        Ok(Self::Kafka(kafka))
+    }
+
     /// Returns the transport of the outbox that is called `source`.
     pub(crate) fn transport(&self, source: Arc<str>) -> Result<Arc<dyn Transport>, Failure> {
         match self {
             Self::Bus(broker, client) => Ok(Arc::new(broker.transport(client.clone(), source))),
-            Self::Kafka(_) => Err(Failure::refused("no Kafka yet")),
+            Self::Kafka(config) => {
+                Ok(Arc::new(KafkaTransport::new(config.clone(), &source).refuse_for("kafka")?))
+            }
         }
     }
 
@@ -97,7 +113,7 @@ impl Broker {
                 let member = broker.consumer(client.clone(), group.clone(), topics, options);
                 Ok(Box::new(member.refuse()?))
             }
-            Self::Kafka(_) => Err(Failure::refused("no Kafka yet")),
+            Self::Kafka(_) => Err(Failure::refused("no Kafka consumer yet")),
         }
     }
 }

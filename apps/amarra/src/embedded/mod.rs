@@ -57,7 +57,7 @@ pub(crate) async fn run(args: &Serve) -> Result<(), Failure> {
     plan.add(Stage::Serve, "listener", |shutdown| server.serve(front, shutdown));
     let process = &cx.config.process;
     let patience = Patience { grace: process.stop_grace.0, drain: process.drain_timeout.0 };
-    let running = plan.start()?;
+    let running = plan.start(args.stop_with_stdin)?;
     cx.health.opened();
     let opening = opening::Opening::new(&cx, args, address)?;
     let opening = tokio::spawn(opening.run());

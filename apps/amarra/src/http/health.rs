@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 
 /// How long a database may take to answer a probe.
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
+/// The time between two looks while somebody waits for readiness.
+const READY_POLL: Duration = Duration::from_millis(50);
 /// For how long a failed call to a server counts: those that go on failing fail more often.
 const FAILURE_COUNTS_FOR: Duration = Duration::from_secs(5);
 
@@ -92,6 +94,13 @@ impl Health {
         let ready = missing.is_empty();
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         (status, json!({"ready": ready, "missing": missing}))
+    }
+
+    /// Waits until the process is ready.
+    pub(crate) async fn until_ready(&self, env: &Environment) {
+        while self.readiness().await.0 != StatusCode::OK {
+            env.sleep(READY_POLL).await;
+        }
     }
 
     async fn look(&self, part: &Part) -> Option<String> {
