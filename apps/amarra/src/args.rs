@@ -21,6 +21,141 @@ pub(crate) struct Args {
 pub(crate) enum Verb {
     /// Runs the whole shop in this process on embedded files, or one service on real servers.
     Serve(Serve),
+    /// Makes the databases, and the two roles of each service, on a Postgres server.
+    Provision(OnServers),
+    /// Brings the schema of each database up to date, and makes the topics that are missing.
+    Migrate(OnServers),
+    /// Runs every service as a process of its own, and starts again what dies.
+    Supervise(Supervise),
+    /// Looks at outboxes: who relays them, how far behind, and what was set aside.
+    Outbox(Outbox),
+    /// Looks at audit chains.
+    Audit(Audit),
+    /// Shows what really happened to the money of every order, by the provider's own ledger.
+    Ledger(Ledger),
+}
+
+/// A verb about the databases on servers.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OnServers {
+    /// The configuration, TOML.
+    #[arg(long)]
+    pub(crate) config: PathBuf,
+    /// The one service it is about; without it all of them.
+    #[arg(long)]
+    pub(crate) service: Option<Name>,
+    /// Prints JSON Lines in place of sentences.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How to run the processes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Supervise {
+    /// The configuration of the processes, TOML. With `--data` only of what differs from the
+    /// defaults.
+    #[arg(long, required_unless_present = "data")]
+    pub(crate) config: Option<PathBuf>,
+    /// A folder in which to keep secrets, configuration and ledger of a shop that is made on the
+    /// two servers: databases, roles, schema and topics.
+    #[arg(long, requires = "kafka")]
+    pub(crate) data: Option<PathBuf>,
+    /// The URL of a superuser of the Postgres server.
+    #[arg(long, env = "AMARRA_POSTGRES_ADMIN", hide_env_values = true)]
+    pub(crate) postgres: Option<String>,
+    /// `host:port` of some brokers, separated by commas.
+    #[arg(long, requires = "data")]
+    pub(crate) kafka: Option<String>,
+    /// Where the gateway listens, with `--data`; the other ports are drawn.
+    #[arg(long, default_value = "127.0.0.1:7100")]
+    pub(crate) listen: SocketAddr,
+}
+
+/// Where an embedded shop or a service on servers is.
+#[derive(Debug, Clone, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Place {
+    /// The folder of an embedded shop, which must not run meanwhile.
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+    /// The configuration of a shop on servers, which may run.
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// What to do with outboxes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Outbox {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: OutboxVerb,
+}
+
+/// What to do with outboxes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OutboxVerb {
+    /// Shows who relays each shard, and what waits there.
+    Status(Look),
+    /// Shows how many messages wait in each outbox, and since when.
+    Lag(Look),
+    /// Lists the messages that were set aside, and why.
+    Parked(Look),
+    /// Releases messages that were set aside: the relay publishes them next.
+    Replay(Replay),
+}
+
+/// What to look at.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Look {
+    /// Where it is.
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// The one service to look at; without it all of them.
+    #[arg(long)]
+    pub(crate) service: Option<Name>,
+    /// Prints JSON Lines in place of sentences.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to release.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Replay {
+    /// Where it is.
+    #[command(flatten)]
+    pub(crate) look: Look,
+    /// The topic of the messages; without it every one.
+    #[arg(long)]
+    pub(crate) topic: Option<String>,
+    /// Their key; without it every one.
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+}
+
+/// What to do with audit chains.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Audit {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: AuditVerb,
+}
+
+/// What to do with audit chains.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditVerb {
+    /// Checks that no row was changed, removed, added or moved.
+    Verify(Look),
+}
+
+/// What ledger to show.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ledger {
+    /// Where it is.
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Prints JSON Lines in place of sentences.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// How to serve.

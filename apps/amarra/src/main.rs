@@ -1,5 +1,6 @@
 //! The command line of the shop.
 
+mod admin;
 mod args;
 mod compose;
 mod config;
@@ -14,6 +15,7 @@ mod secrets;
 mod serve;
 mod stages;
 mod storage;
+mod supervise;
 
 use std::process::ExitCode;
 
@@ -51,5 +53,11 @@ async fn run(args: Args) -> Result<(), Failure> {
             Some(service) => serve::run(service, &serve).await,
             None => embedded::run(&serve).await,
         },
+        Verb::Provision(on) => admin::servers::provision(&on).await,
+        Verb::Migrate(on) => admin::servers::migrate(&on).await,
+        Verb::Supervise(supervise) => supervise::run(&supervise).await,
+        Verb::Outbox(outbox) => admin::outbox::run(&outbox.verb).await,
+        Verb::Audit(audit) => admin::audit::run(&audit.verb).await,
+        Verb::Ledger(ledger) => admin::ledger::run(&ledger),
     }
 }

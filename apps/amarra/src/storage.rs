@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use amarra_core::Environment;
-use amarra_kafka::{KafkaConfig, KafkaTransport, Mode};
-use amarra_memory::{ClientId, MemberOptions, MemoryBroker};
+use amarra_kafka::{ConsumerConfig, KafkaConfig, KafkaConsumer, KafkaTransport, Mode};
 use amarra_messaging::{Consumer, Group, OutboxLog, Topic, Transport};
 use amarra_postgres::{PgDatabase, PgLogConfig, PgOutboxLog, PgReadModel, PgStore};
 use amarra_shop::ServicePorts;
-use amarra_sqlite::SqliteDatabase;
+use amarra_sqlite::{MemberConfig, SqliteBus, SqliteDatabase};
 use amarra_store::Store;
 
+use crate::compose::feed::FromTheStart;
 use crate::config::Config;
 use crate::refusal::{Failure, Refuse};
 
@@ -71,10 +71,10 @@ impl Storage {
 /// The broker.
 #[derive(Debug, Clone)]
 pub(crate) enum Broker {
-    /// In this process.
-    Bus(MemoryBroker, ClientId),
+    /// A file, for the services of this process.
+    Bus(SqliteBus),
     /// A cluster.
-    Kafka(KafkaConfig),
+    Kafka(KafkaConfig, ConsumerConfig),
 }
 
 impl Broker {
@@ -88,14 +88,17 @@ impl Broker {
         let delivery_timeout = relay.publish_timeout;
         let kafka = KafkaConfig { mode, delivery_timeout, ..defaults };
         kafka.validate().refuse_for("kafka")?;
-        Ok(Self::Kafka(kafka))
+        let session_timeout = section.session_timeout.0;
+        let member = ConsumerConfig { session_timeout, ..ConsumerConfig::default() };
+        member.validate().refuse_for("kafka")?;
+        Ok(Self::Kafka(kafka, member))
     }
 
     /// Returns the transport of the outbox that is called `source`.
     pub(crate) fn transport(&self, source: Arc<str>) -> Result<Arc<dyn Transport>, Failure> {
         match self {
-            Self::Bus(broker, client) => Ok(Arc::new(broker.transport(client.clone(), source))),
-            Self::Kafka(config) => {
+            Self::Bus(bus) => Ok(Arc::new(bus.transport(source))),
+            Self::Kafka(config, _) => {
                 Ok(Arc::new(KafkaTransport::new(config.clone(), &source).refuse_for("kafka")?))
             }
         }
@@ -108,12 +111,43 @@ impl Broker {
         topics: &[Topic],
     ) -> Result<Box<dyn Consumer>, Failure> {
         match self {
-            Self::Bus(broker, client) => {
-                let options = MemberOptions::default();
-                let member = broker.consumer(client.clone(), group.clone(), topics, options);
+            Self::Bus(bus) => {
+                let member = bus.consumer(group.clone(), topics, MemberConfig::default());
                 Ok(Box::new(member.refuse()?))
             }
-            Self::Kafka(_) => Err(Failure::refused("no Kafka consumer yet")),
+            Self::Kafka(config, member) => {
+                let member = KafkaConsumer::new(config, group.clone(), topics, member.clone());
+                Ok(Box::new(member.refuse_for("kafka")?))
+            }
+        }
+    }
+    /// Makes the only member of a group that reads every record that is kept, at each start anew.
+    pub(crate) async fn rereader(
+        &self,
+        name: &str,
+        topics: &[Topic],
+        env: &Environment,
+    ) -> Result<Box<dyn Consumer>, Failure> {
+        match self {
+            // The group is forgotten and not left uncommitted: the bus keeps what a group has still
+            // to read.
+            Self::Bus(bus) => {
+                let group = Group::new(name);
+                bus.forget_group(&group).await.refuse()?;
+                self.consumer(&group, topics)
+            }
+            // Another group each time; without offsets the cluster forgets it by itself.
+            Self::Kafka(..) => {
+                let group = Group::new(format!("{name}-{:016x}", env.entropy.next_u64()));
+                Ok(Box::new(FromTheStart(self.consumer(&group, topics)?)))
+            }
+        }
+    }
+
+    /// Finishes what is being written.
+    pub(crate) async fn close(&self) {
+        if let Self::Bus(bus) = self {
+            bus.close().await;
         }
     }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 /// A group member that commits nothing, so that its group has no offsets and leaves no trace.
 #[derive(Debug)]
-pub(super) struct FromTheStart(pub(super) Box<dyn Consumer>);
+pub(crate) struct FromTheStart(pub(crate) Box<dyn Consumer>);
 
 #[async_trait]
 impl Consumer for FromTheStart {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use amarra_http::upstream::HttpUpstream;
-use amarra_messaging::Group;
 use amarra_resilience::bulkhead::BulkheadConfig;
 use amarra_resilience::limiter::LimiterConfig;
 use amarra_shop::auth::{RevocationFeed, Revocations};
@@ -11,24 +10,24 @@ use amarra_shop::contract::topics;
 use amarra_shop::gateway::{self, Gateway, Upstream};
 use axum::Router;
 
-use super::feed::FromTheStart;
 use super::{Host, REVOKED_USERS_MAX};
 use crate::config::GatewaySection;
 use crate::http::door::WithToken;
 use crate::refusal::{Failure, Refuse};
 
+/// The group of the feed of revocations.
+const GROUP: &str = "gateway.revocations";
 /// What limits are counted for where the connection tells no address: calls within one process.
 const NO_ADDRESS: &str = "within";
 
-pub(super) fn compose(host: &mut Host<'_>) -> Result<Router, Failure> {
+pub(super) async fn compose(host: &mut Host<'_>) -> Result<Router, Failure> {
     let cx = host.cx;
     let revocations = Arc::new(Revocations::new(REVOKED_USERS_MAX));
     let verifier = cx.verifier(Arc::clone(&revocations))?;
-    // The feed lives in memory: each start reads it anew, in a group of its own.
-    let group = Group::new(cx.owner("gateway.revocations").as_str());
-    let consumer = host.backing.broker.consumer(&group, &[topics::USERS.into()])?;
-    let feed = Arc::new(RevocationFeed::new(revocations));
-    host.consume("gateway.revocations", Box::new(FromTheStart(consumer)), feed)?;
+    // What the feed says is kept in memory: each start reads it anew.
+    let topics = [topics::USERS.into()];
+    let consumer = host.backing.broker.rereader(GROUP, &topics, &cx.env).await?;
+    host.consume(GROUP, consumer, Arc::new(RevocationFeed::new(revocations)))?;
     let mut upstream: Arc<dyn Upstream> = Arc::new(HttpUpstream::new(Arc::clone(&cx.client)));
     if let Some(source) = &cx.config.http.internal_token {
         let token = cx.secret("http.internal_token", Some(source))?;

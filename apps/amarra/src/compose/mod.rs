@@ -1,7 +1,7 @@
 //! Puts each service together on the storage, broker and addresses of this process.
 
 mod catalog;
-mod feed;
+pub(crate) mod feed;
 mod gateway;
 mod inventory;
 mod notifications;
@@ -140,7 +140,7 @@ pub(crate) async fn router(
         Name::Inventory => inventory::compose(&mut host).await,
         Name::Payments => payments::compose(&mut host).await,
         Name::Notifications => notifications::compose(&mut host).await,
-        Name::Gateway => gateway::compose(&mut host),
+        Name::Gateway => gateway::compose(&mut host).await,
         Name::Provider => Ok(Router::new()),
     };
     let named = |failure| match failure {

@@ -16,7 +16,7 @@ pub(crate) use parse::{load, nearest};
 pub(crate) use sections::{
     ConsumerSection, GatewaySection, HttpSection, KafkaSection, KeysSection, NotificationsSection,
     OrdersSection, PaymentsSection, PostgresSection, ProcessSection, ProviderSection, RelaySection,
-    SqliteSection, UsersSection, WorkerSection,
+    SqliteSection, SupervisorSection, UsersSection, WorkerSection,
 };
 pub(crate) use source::Source;
 
@@ -60,6 +60,8 @@ pub(crate) struct Config {
     pub(crate) consumer: ConsumerSection,
     /// The workers of timers.
     pub(crate) worker: WorkerSection,
+    /// The supervisor.
+    pub(crate) supervisor: SupervisorSection,
     /// The folder that relative paths start from: the configuration's own.
     #[serde(skip)]
     pub(crate) folder: PathBuf,
@@ -112,6 +114,7 @@ impl Config {
         }
         self.process.validate()?;
         self.kafka.validate()?;
+        self.supervisor.validate()?;
         self.users.validate()
     }
 }
@@ -126,7 +129,7 @@ mod tests {
         let config: Config = toml::from_str(text).unwrap();
         config.validate().unwrap();
         let shown: toml::Table = toml::from_str(text).unwrap();
-        assert_eq!(shown.len(), 16, "{:?}", shown.keys());
+        assert_eq!(shown.len(), 17, "{shown:?}");
         assert_eq!(config.services.len(), Name::ALL.len());
     }
 }

@@ -474,3 +474,40 @@ impl WorkerSection {
         }
     }
 }
+
+/// The supervisor.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SupervisorSection {
+    /// The wait before a process that died is started again; it doubles with each death in a row.
+    /// Above zero. 200 ms.
+    pub(crate) backoff_min: Wait,
+    /// The longest such wait, at least `backoff_min`. 5 s.
+    pub(crate) backoff_max: Wait,
+    /// A process that lived so long is started again as if it were the first time. 10 s.
+    pub(crate) steady_after: Wait,
+    /// How long a process may take to end once it was asked to; then it is killed. 30 s.
+    pub(crate) stop_patience: Wait,
+}
+
+impl Default for SupervisorSection {
+    fn default() -> Self {
+        Self {
+            backoff_min: Wait::millis(200),
+            backoff_max: Wait::secs(5),
+            steady_after: Wait::secs(10),
+            stop_patience: Wait::secs(30),
+        }
+    }
+}
+
+impl SupervisorSection {
+    /// Checks the ranges.
+    pub(super) fn validate(&self) -> Result<(), String> {
+        if self.backoff_min.0.is_zero() || self.backoff_max.0 < self.backoff_min.0 {
+            let why = "must be above zero and at most supervisor.backoff_max";
+            return Err(format!("supervisor.backoff_min {why}"));
+        }
+        Ok(())
+    }
+}

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use amarra_core::Environment;
 use amarra_http::HttpClient;
 use amarra_http::net::{HttpServer, TokioSpawn};
-use amarra_memory::{BrokerConfig, ClientId, Hooks, MemoryBroker};
 use amarra_shop::contract::topics;
-use amarra_sqlite::{DatabaseConfig, SqliteDatabase};
+use amarra_sqlite::{BusConfig, DatabaseConfig, SqliteBus, SqliteDatabase, TopicConfig};
 use axum::Router;
 
 use crate::args::Serve;
@@ -37,7 +36,7 @@ pub(crate) async fn run(args: &Serve) -> Result<(), Failure> {
     let client =
         Arc::new(HttpClient::new(Arc::new(local.clone()), Arc::new(TokioSpawn), env.clone(), http));
     let cx = Context::new(env, config, client);
-    let broker = broker(&cx.env)?;
+    let broker = Broker::Bus(bus(args, &cx).await?);
     let mut plan = Plan::default();
     let mut storages = Vec::new();
     let mut front = Router::new();
@@ -64,6 +63,7 @@ pub(crate) async fn run(args: &Serve) -> Result<(), Failure> {
     let ended = running.until_stopped(&cx.health, patience).await;
     opening.abort();
     futures_util::future::join_all(storages.iter().map(Storage::close)).await;
+    broker.close().await;
     ended
 }
 
@@ -100,11 +100,11 @@ pub(crate) async fn open(
     SqliteDatabase::open(path, bounds).await.refuse()
 }
 
-fn broker(env: &Environment) -> Result<Broker, Failure> {
-    let config = BrokerConfig::default();
-    let broker = MemoryBroker::new("bus", config, env.clone(), Hooks::default()).refuse()?;
-    for topic in topics::ALL {
-        broker.create_topic(*topic, PARTITIONS).refuse()?;
-    }
-    Ok(Broker::Bus(broker, ClientId::new("amarra", 1)))
+async fn bus(args: &Serve, cx: &Context) -> Result<SqliteBus, Failure> {
+    let partitions = PARTITIONS;
+    let topics = topics::ALL.iter().map(|topic| TopicConfig { topic: (*topic).into(), partitions });
+    let synchronous = cx.config.sqlite.synchronous;
+    let path = args.data.join("bus.sqlite");
+    let config = BusConfig { synchronous, ..BusConfig::new(path, topics.collect()) };
+    SqliteBus::open(config, cx.env.clone()).await.refuse()
 }

@@ -1,0 +1,84 @@
+//! Makes databases, roles, schemas and topics.
+
+use amarra_postgres::{PgConfig, Provision};
+use serde_json::json;
+
+use crate::admin::url::PgUrl;
+use crate::args::OnServers;
+use crate::config::{self, Config};
+use crate::name::Name;
+use crate::output::say;
+use crate::refusal::{Failure, Refuse};
+use crate::{schema, serve};
+
+/// The schema of every database.
+const SCHEMA: &str = "public";
+
+fn names(service: Option<Name>) -> Result<Vec<Name>, Failure> {
+    match service {
+        None => Ok(Name::WITH_DATABASE.to_vec()),
+        Some(name) if name.has_database() => Ok(vec![name]),
+        Some(name) => Err(Failure::refused(format!("{name} has no database"))),
+    }
+}
+
+fn url(config: &Config, name: Name, which: &str) -> Result<PgUrl, Failure> {
+    let section = config.service(name);
+    let source = if which == "owner" { section.owner } else { section.database };
+    let key = format!("services.{name}.{which}");
+    let url = config.secret(&key, source.as_ref())?;
+    PgUrl::parse(url.expose()).map_err(|why| Failure::refused(format!("{key} {why}")))
+}
+
+fn done(what: &str, name: &str, as_json: bool) {
+    say(&if as_json {
+        json!({"kind": what, "name": name}).to_string()
+    } else {
+        format!("{name}: {what}")
+    });
+}
+
+/// Makes the databases and roles that the configuration names.
+pub(crate) async fn provision(on: &OnServers) -> Result<(), Failure> {
+    let config = config::load(&on.config)?;
+    let admin = config.secret("postgres.admin", config.postgres.admin.as_ref())?;
+    for name in names(on.service)? {
+        provision_one(&config, admin.expose(), name).await?;
+        done("provisioned", name.as_str(), on.json);
+    }
+    Ok(())
+}
+
+/// Makes one service's database and roles, or brings them to the same state.
+pub(crate) async fn provision_one(config: &Config, admin: &str, name: Name) -> Result<(), Failure> {
+    let (service, owner) = (url(config, name, "database")?, url(config, name, "owner")?);
+    if (&service.database, &service.place) != (&owner.database, &owner.place) {
+        let why = "must name one database at one place";
+        return Err(Failure::refused(format!("services.{name}.database and owner {why}")));
+    }
+    let wanted = Provision {
+        database: service.database,
+        schema: SCHEMA.to_owned(),
+        owner: (owner.role, owner.password),
+        service: (service.role, service.password),
+    };
+    amarra_postgres::provision(&PgConfig::new(admin), &wanted).await.refuse_for(name)
+}
+
+/// Brings schemas and topics up to date.
+pub(crate) async fn migrate(on: &OnServers) -> Result<(), Failure> {
+    let config = config::load(&on.config)?;
+    for name in names(on.service)? {
+        migrate_one(&config, name).await?;
+        done("migrated", name.as_str(), on.json);
+    }
+    Ok(())
+}
+
+/// Brings one service's schema up to date.
+pub(crate) async fn migrate_one(config: &Config, name: Name) -> Result<(), Failure> {
+    let owner = config.service(name).owner;
+    let url = config.secret(&format!("services.{name}.owner"), owner.as_ref())?;
+    let bounds = serve::pg_config(config, name, url.expose());
+    amarra_postgres::migrate(&bounds, &schema::migrations(name)).await.refuse_for(name)
+}
