@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use amarra_core::{PartitionKey, Timestamp};
 use amarra_messaging::message::{Epoch, Owner, Pos, Seq, Shard};
-use amarra_messaging::outbox::{Chunk, Cursor, Lease, LogError, ParkedRow, Resumed, Row, Snapshot};
+use amarra_messaging::outbox::{Backlog, Chunk, Cursor, Lease, LogError, ParkedRow, Resumed, Row, Snapshot};
 use amarra_messaging::{OutboxLog, Topic};
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
@@ -320,6 +320,37 @@ impl OutboxLog for SqliteOutboxLog {
         .await?;
         self.shared.outbox_changed.raise();
         Ok(())
+    }
+
+    async fn backlog(&self) -> Result<Vec<Backlog>, LogError> {
+        type Held = (u16, i64, Option<String>, i64, String);
+        let held: Vec<Held> = self
+            .run(async |relay| {
+                let all = "SELECT shard, epoch, owner, expires, cursor FROM shards ORDER BY shard";
+                sqlx::query_as(all).fetch_all(relay).await.map_err(driver)
+            })
+            .await?;
+        let now = self.shared.clock.now();
+        let mut backlogs = Vec::new();
+        for (shard, epoch, owner, expires, cursor) in held {
+            let cursor: Cursor = serde_json::from_str(&cursor).map_err(|e| corrupt("cursor", e))?;
+            let from = int(cursor.prev.xmax.max(cursor.last_seq.next().0));
+            let waiting = "SELECT count(*), min(at) FROM outbox WHERE shard = ? AND seq >= ?";
+            let (waiting, oldest): (i64, Option<i64>) = sqlx::query_as(waiting)
+                .bind(shard)
+                .bind(from)
+                .fetch_one(&self.shared.readers)
+                .await
+                .map_err(driver)?;
+            backlogs.push(Backlog {
+                shard: Shard(shard),
+                epoch: Epoch(nat(epoch)),
+                owner: owner.filter(|_| expires > now.as_micros()).map(Owner::new),
+                waiting: nat(waiting),
+                oldest: oldest.map(|at| now.since(Timestamp::from_micros(at))),
+            });
+        }
+        Ok(backlogs)
     }
 
     async fn changed(&self) {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::load::LoadArgs;
 use crate::name::Name;
 
 /// The shop: six services, their gateway, and the verbs that look after them.
@@ -33,6 +34,8 @@ pub(crate) enum Verb {
     Audit(Audit),
     /// Shows what really happened to the money of every order, by the provider's own ledger.
     Ledger(Ledger),
+    /// Orders through a gateway, at a rate, and reports what the customers saw.
+    Load(LoadArgs),
 }
 
 /// A verb about the databases on servers.

@@ -7,6 +7,7 @@ mod config;
 mod embedded;
 mod http;
 mod journal;
+mod load;
 mod name;
 mod output;
 mod refusal;
@@ -59,5 +60,6 @@ async fn run(args: Args) -> Result<(), Failure> {
         Verb::Outbox(outbox) => admin::outbox::run(&outbox.verb).await,
         Verb::Audit(audit) => admin::audit::run(&audit.verb).await,
         Verb::Ledger(ledger) => admin::ledger::run(&ledger),
+        Verb::Load(args) => load::run(args).await.map_err(Failure::broken),
     }
 }

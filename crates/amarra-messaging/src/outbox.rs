@@ -131,6 +131,21 @@ pub struct ParkedRow {
     pub reason: Arc<str>,
 }
 
+/// What waits in one shard, as an operator wants to see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backlog {
+    /// The shard.
+    pub shard: Shard,
+    /// The newest epoch of its lease.
+    pub epoch: Epoch,
+    /// Who relays it now, none when nobody does.
+    pub owner: Option<Owner>,
+    /// How many committed messages are not acknowledged. Adapters may stop counting at a bound.
+    pub waiting: u64,
+    /// How old the oldest of them is, by the database's clock.
+    pub oldest: Option<Duration>,
+}
+
 /// The relay's side of an outbox. Nothing here changes a message row.
 ///
 /// # Laws
@@ -220,6 +235,15 @@ pub trait OutboxLog: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`LogError`].
     async fn release(&self, topic: &Topic, key: &PartitionKey) -> Result<(), LogError>;
+
+    /// Says what waits in each shard, for operators and metrics: a look from outside, at no moment
+    /// in particular. An adapter that cannot tell says nothing.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn backlog(&self) -> Result<Vec<Backlog>, LogError> {
+        Ok(Vec::new())
+    }
 
     /// Returns once rows may have been committed since the last call, or never when the adapter
     /// cannot tell: the relay polls besides.

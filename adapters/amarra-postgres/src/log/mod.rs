@@ -1,5 +1,6 @@
 //! The outbox-log port over the outbox table: leases, cursors, and rows as a snapshot difference.
 
+mod backlog;
 mod config;
 mod lease;
 mod link;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use amarra_core::PartitionKey;
 use amarra_messaging::message::{Owner, Seq, Shard};
-use amarra_messaging::outbox::{Chunk, Cursor, Lease, LogError, ParkedRow, Resumed};
+use amarra_messaging::outbox::{Backlog, Chunk, Cursor, Lease, LogError, ParkedRow, Resumed};
 use amarra_messaging::{OutboxLog, Topic};
 use async_trait::async_trait;
 
@@ -182,6 +183,10 @@ impl OutboxLog for PgOutboxLog {
         on!(self, Shard(0), |conn, group| parked::release(conn, group, &topic, &key))?;
         self.database.wake().outbox_committed();
         Ok(())
+    }
+
+    async fn backlog(&self) -> Result<Vec<Backlog>, LogError> {
+        self.look_at_backlog().await
     }
 
     async fn changed(&self) {

@@ -1,9 +1,10 @@
 //! Looks at outboxes, and releases what was set aside in them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use amarra_messaging::message::Seq;
-use amarra_messaging::outbox::ParkedRow;
+use amarra_messaging::message::{Owner, Seq};
+use amarra_messaging::outbox::{Backlog, ParkedRow};
 use amarra_messaging::{OutboxLog, Topic};
 use serde_json::json;
 
@@ -26,8 +27,61 @@ pub(crate) async fn run(verb: &OutboxVerb) -> Result<(), Failure> {
     }
 }
 
-async fn status(_look: &Look, _by_shard: bool) -> Result<(), Failure> {
-    Err(Failure::refused("not yet"))
+async fn status(look: &Look, by_shard: bool) -> Result<(), Failure> {
+    let mut total = 0_u64;
+    for (name, storage) in storages(look).await? {
+        let log = storage.outbox_log(name.as_str()).await?;
+        let shards = log.backlog().await.refuse_for(name)?;
+        storage.close().await;
+        if by_shard {
+            shards.iter().for_each(|shard| show_shard(name, shard, look.json));
+        }
+        let waiting = shards.iter().fold(0_u64, |sum, s| sum.saturating_add(s.waiting));
+        total = total.saturating_add(waiting);
+        if !by_shard {
+            let oldest = shards.iter().filter_map(|s| s.oldest).max();
+            show_lag(name, waiting, oldest, look.json);
+        }
+    }
+    let summary = json!({"kind": "summary", "waiting": total});
+    say(&if look.json { summary.to_string() } else { format!("{total} messages wait") });
+    Ok(())
+}
+
+fn show_shard(name: Name, shard: &Backlog, as_json: bool) {
+    let (service, number, epoch) = (name.as_str(), shard.shard.0, shard.epoch.0);
+    let owner = shard.owner.as_ref().map(Owner::as_str);
+    say(&if as_json {
+        json!({"kind": "shard", "service": service, "shard": number, "epoch": epoch,
+            "owner": owner, "waiting": shard.waiting, "oldest_ms": millis(shard.oldest)})
+        .to_string()
+    } else {
+        let owner = owner.unwrap_or("nobody");
+        let age = age(shard.oldest);
+        format!(
+            "{service:<14} shard {number:>3} epoch {epoch:>6} {:>9} wait{age}; relayed by {owner}",
+            shard.waiting
+        )
+    });
+}
+
+fn show_lag(name: Name, waiting: u64, oldest: Option<Duration>, as_json: bool) {
+    let service = name.as_str();
+    say(&if as_json {
+        let oldest = millis(oldest);
+        json!({"kind": "lag", "service": service, "waiting": waiting, "oldest_ms": oldest})
+            .to_string()
+    } else {
+        format!("{service:<14} {waiting:>9} wait{}", age(oldest))
+    });
+}
+
+fn millis(age: Option<Duration>) -> Option<u64> {
+    age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn age(oldest: Option<Duration>) -> String {
+    millis(oldest).map(|millis| format!(", the oldest for {millis} ms")).unwrap_or_default()
 }
 
 async fn parked(look: &Look) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use amarra_core::{Environment, Monotonic};
 use amarra_messaging::OutboxLog;
 use amarra_messaging::message::Seq;
+use amarra_messaging::outbox::Backlog;
 use amarra_shop::gateway::routes::{Match, ROUTES, find};
 use amarra_store::WorkerStats;
 use http::{Method, StatusCode};
@@ -158,6 +159,9 @@ impl Metrics {
             match part {
                 Part::Relay(service, watch, log) => {
                     relay(&mut text, service, watch);
+                    if let Ok(shards) = log.backlog().await {
+                        backlog(&mut text, service, &shards);
+                    }
                     if let Ok(parked) = log.parked(Seq(0), PARKED_ROWS_MAX).await {
                         let help = "Messages parked in the outbox, 10000 or more shown as that.";
                         let labels = [("service", *service)];
@@ -209,6 +213,16 @@ fn requests_of(text: &mut Text, service: &str, route: &str, row: &Row) {
         let name = "amarra_http_dropped_total";
         text.value(name, "counter", help, &labels, &dropped.to_string());
     }
+}
+
+fn backlog(text: &mut Text, service: &str, shards: &[Backlog]) {
+    let labels = [("service", service)];
+    let waiting = shards.iter().fold(0_u64, |sum, shard| sum.saturating_add(shard.waiting));
+    let help = "Committed messages that are not acknowledged.";
+    text.value("amarra_outbox_waiting", "gauge", help, &labels, &waiting.to_string());
+    let oldest = shards.iter().filter_map(|shard| shard.oldest).max().unwrap_or_default();
+    let help = "Age of the oldest message that is not acknowledged.";
+    text.value("amarra_outbox_oldest_seconds", "gauge", help, &labels, &secs(oldest));
 }
 
 fn relay(text: &mut Text, service: &str, watch: &RelayWatch) {
