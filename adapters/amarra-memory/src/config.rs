@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use amarra_messaging::inbox::InboxConfig;
+
 use crate::error::{ConfigError, require};
 
 /// How one simulated database behaves.
@@ -32,6 +34,8 @@ pub struct DatabaseConfig {
     pub flush_latency: Duration,
     /// How many values a sequence skips over a crash, as Postgres loses those it logged ahead.
     pub sequence_gap_at_crash: u64,
+    /// What each group remembers of the messages it applied.
+    pub inbox: InboxConfig,
 }
 
 impl Default for DatabaseConfig {
@@ -45,6 +49,7 @@ impl Default for DatabaseConfig {
             lease_max: Duration::from_secs(300),
             flush_latency: Duration::ZERO,
             sequence_gap_at_crash: 32,
+            inbox: InboxConfig::default(),
         }
     }
 }
@@ -59,7 +64,8 @@ impl DatabaseConfig {
         require(!self.lock_timeout.is_zero(), "lock_timeout", "must be above zero")?;
         require(self.message_bytes_max > 0, "message_bytes_max", "must be at least 1")?;
         require(self.state_bytes_max > 0, "state_bytes_max", "must be at least 1")?;
-        require(!self.lease_max.is_zero(), "lease_max", "must be above zero")
+        require(!self.lease_max.is_zero(), "lease_max", "must be above zero")?;
+        Ok(self.inbox.validate()?)
     }
 }
 
@@ -152,6 +158,9 @@ mod tests {
         check(DatabaseConfig { message_bytes_max: 0, ..db() }.validate(), "message_bytes_max");
         check(DatabaseConfig { state_bytes_max: 0, ..db() }.validate(), "state_bytes_max");
         check(DatabaseConfig { lease_max: zero, ..db() }.validate(), "lease_max");
+        let mut narrow = db();
+        narrow.inbox.default.window_bits = 63;
+        check(narrow.validate(), "window_bits");
         let broker = BrokerConfig::default;
         check(BrokerConfig { record_bytes_max: 0, ..broker() }.validate(), "record_bytes_max");
         check(BrokerConfig { rebalance_timeout: zero, ..broker() }.validate(), "rebalance_timeout");

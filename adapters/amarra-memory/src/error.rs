@@ -14,6 +14,9 @@ pub enum ConfigError {
         /// What it must be.
         why: &'static str,
     },
+    /// The inbox of a group is out of its range. Class `Fatal`: correct it and start again.
+    #[error(transparent)]
+    Inbox(#[from] amarra_messaging::ConfigError),
     /// A topic exists with another number of partitions. Class `Fatal`: the number never changes,
     /// since it decides which partition a key goes to.
     #[error("topic {topic} exists with {existing} partitions")]

@@ -75,7 +75,7 @@ pub struct CommittedTx {
     pub responses: Vec<(IdempotencyKey, StoredResponse)>,
 }
 
-/// One row of the inbox.
+/// One message that a group admitted, with a row of its own or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
     /// The group that applied the message.

@@ -95,7 +95,8 @@ pub enum CommitLoss {
     Answer,
 }
 
-/// A database behind the ports of `amarra-store` and the outbox, empty at first.
+/// A database behind the ports of `amarra-store` and the outbox, empty at first. Its inboxes are
+/// those of [`inbox::config`](crate::inbox::config).
 #[async_trait]
 pub trait StoreBackend: Backend + Send + Sync {
     /// Returns the store as the process `client` reaches it. Asked twice for one name it may return

@@ -18,6 +18,8 @@ pub mod entropy;
 pub mod handler;
 pub mod harness;
 pub mod inbox;
+pub mod inbox_offset;
+pub mod inbox_window;
 mod law;
 pub mod ledger;
 pub mod log;
@@ -55,6 +57,8 @@ pub fn laws() -> impl Iterator<Item = &'static Law> {
         transport::LAWS,
         consumer::LAWS,
         inbox::LAWS,
+        inbox_window::LAWS,
+        inbox_offset::LAWS,
         parking::LAWS,
         processor::LAWS,
         unit::LAWS,

@@ -51,9 +51,10 @@ impl Admit {
 /// - INB-5 in [`Mode::Window`] a position below the window is a duplicate, unless the message is
 ///   out of turn ([`Turn`](crate::message::Turn)) or has no position: those are decided by id.
 /// - INB-6 in [`Mode::Offset`] everything below the highest offset admitted is a duplicate, and
-///   everything above it is not, whatever it says; a replayed message is decided by its id.
+///   everything above it is not, but for INB-8; a replayed message is decided by its id.
 /// - INB-7 a number that was passed over is answered with `Gap` where gaps are reported, with
 ///   `Fresh` elsewhere, and never with `Duplicate`.
+/// - INB-8 what a group admitted by id is a duplicate in each of its modes.
 #[async_trait]
 pub trait Inbox: Send {
     /// Admits a message for a group.

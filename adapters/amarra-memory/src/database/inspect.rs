@@ -66,7 +66,8 @@ impl<'a> Inspection<'a> {
         self.state.tables.outbox.parked(Seq(0), usize::MAX)
     }
 
-    /// Lists admissions, by group and event.
+    /// Lists the admissions that have a row, by group and event: those of windows and offsets do
+    /// not.
     pub fn inbox(&self) -> impl Iterator<Item = &'a Admitted> + use<'a> {
         self.state.tables.inbox.values()
     }

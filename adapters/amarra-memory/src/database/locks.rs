@@ -7,6 +7,8 @@ use amarra_core::{AggregateId, EventId, PartitionKey};
 use amarra_messaging::{Group, Topic};
 use amarra_store::IdempotencyKey;
 
+use super::inbox::{MarkKey, WindowKey};
+
 /// Names one unit of work within its database; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct UnitId(pub(super) u64);
@@ -17,9 +19,11 @@ pub(super) enum LockKey {
     Aggregate(AggregateId),
     Admission(Group, EventId),
     Idempotency { principal: Arc<str>, route: Arc<str>, key: Arc<str> },
+    Mark(MarkKey),
     Parking(Group, Topic, PartitionKey),
     Timer(AggregateId),
     View(Arc<str>, Arc<str>),
+    Window(WindowKey),
 }
 
 impl From<&IdempotencyKey> for LockKey {

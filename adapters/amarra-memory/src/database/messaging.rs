@@ -1,11 +1,11 @@
-//! The outbox, inbox and parking-lot ports of a unit.
+//! The outbox and parking-lot ports of a unit.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use amarra_core::PartitionKey;
-use amarra_messaging::message::{Delivery, Incoming, Outgoing};
-use amarra_messaging::{Admit, Group, Inbox, Outbox, Parked, ParkingLot, Topic, TxError};
+use amarra_messaging::message::{Delivery, Outgoing};
+use amarra_messaging::{Group, Outbox, Parked, ParkingLot, Topic, TxError};
 use async_trait::async_trait;
 
 use super::locks::LockKey;
@@ -14,7 +14,6 @@ use super::tables::ParkedKey;
 use super::unit::MemoryUnit;
 use super::writes::WriteSet;
 use crate::faults::Operation;
-use crate::observer::Admitted;
 
 #[async_trait]
 impl Outbox for MemoryUnit {
@@ -34,36 +33,6 @@ impl Outbox for MemoryUnit {
             Ok(())
         })?;
         self.answer(verdict, ()).await
-    }
-}
-
-#[async_trait]
-impl Inbox for MemoryUnit {
-    async fn admit(&mut self, group: &Group, message: &Incoming) -> Result<Admit, TxError> {
-        let verdict = self.arrive(Operation::Admit { group, message }).await?;
-        let name = (group.clone(), message.envelope.id);
-        let known = |state: &mut State, writes: &mut WriteSet| {
-            Ok(writes.has_admitted(&name.0, name.1) || state.tables.inbox.contains_key(&name))
-        };
-        if !self.attempt(known)? {
-            self.lock(LockKey::Admission(name.0.clone(), name.1)).await?;
-        }
-        // Looked at again: the admission that this one waited for may have committed.
-        let admit = self.attempt(|state, writes| {
-            if known(state, writes)? {
-                return Ok(Admit::Duplicate);
-            }
-            writes.admit(Admitted {
-                group: group.clone(),
-                event: message.envelope.id,
-                topic: message.topic.clone(),
-                partition: message.partition,
-                offset: message.offset,
-                position: message.position.clone(),
-            });
-            Ok(Admit::Fresh)
-        })?;
-        self.answer(verdict, admit).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! The simulated database: transactions, row locks, the outbox log and read models.
 
+mod inbox;
 mod inspect;
 mod locks;
 mod messaging;

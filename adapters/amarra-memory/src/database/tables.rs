@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use amarra_core::{AggregateId, EventId, PartitionKey};
+use amarra_messaging::inbox::offset::Mark;
+use amarra_messaging::inbox::window::Window;
 use amarra_messaging::{Group, Parked, Topic};
 use amarra_store::audit::AuditRow;
 use amarra_store::read_model::{Page, PageQuery, ViewRow};
 use amarra_store::unit::StoredState;
 use amarra_store::{IdempotencyKey, Idempotent, StoredResponse};
 
+use super::inbox::{MarkKey, WindowKey};
 use super::locks::LockKey;
 use super::outbox::OutboxTable;
 use super::timers::Timers;
@@ -24,6 +27,8 @@ pub(super) type ParkedKey = (Group, Topic, PartitionKey);
 pub(super) struct Tables {
     pub(super) aggregates: BTreeMap<AggregateId, StoredState>,
     pub(super) inbox: BTreeMap<(Group, EventId), Admitted>,
+    pub(super) windows: BTreeMap<WindowKey, Window>,
+    pub(super) marks: BTreeMap<MarkKey, Mark>,
     pub(super) parked: BTreeMap<(Group, u64), Parked>,
     parked_keys: BTreeMap<ParkedKey, BTreeSet<u64>>,
     responses: BTreeMap<LockKey, (IdempotencyKey, StoredResponse)>,
@@ -38,6 +43,8 @@ impl Tables {
         Self {
             aggregates: BTreeMap::new(),
             inbox: BTreeMap::new(),
+            windows: BTreeMap::new(),
+            marks: BTreeMap::new(),
             parked: BTreeMap::new(),
             parked_keys: BTreeMap::new(),
             responses: BTreeMap::new(),
@@ -57,9 +64,12 @@ impl Tables {
         for (seq, message) in &writes.messages {
             self.outbox.append(xid, *seq, message);
         }
-        for admitted in &writes.admitted {
+        for admitted in writes.admitted.iter().filter(|a| writes.has_row(&a.group, a.event)) {
             self.inbox.insert((admitted.group.clone(), admitted.event), admitted.clone());
         }
+        self.windows
+            .extend(writes.windows.iter().map(|(key, window)| (key.clone(), window.clone())));
+        self.marks.extend(writes.marks.iter().map(|(key, mark)| (key.clone(), *mark)));
         for (key, response) in &writes.responses {
             self.responses.insert(LockKey::from(key), (key.clone(), response.clone()));
         }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use amarra_core::{AggregateId, EventId, Timestamp, Version};
+use amarra_messaging::inbox::offset::Mark;
+use amarra_messaging::inbox::window::Window;
 use amarra_messaging::message::{Outgoing, Seq};
 use amarra_messaging::{Group, Parked};
 use amarra_store::read_model::ViewWrite;
@@ -11,6 +13,7 @@ use amarra_store::unit::StoredState;
 use amarra_store::{AuditDraft, IdempotencyKey, StoredResponse};
 use bytes::Bytes;
 
+use super::inbox::{MarkKey, WindowKey};
 use super::locks::LockKey;
 use crate::observer::Admitted;
 
@@ -24,8 +27,13 @@ pub(super) struct WriteSet {
     pub(super) saved: Vec<(AggregateId, Version, Bytes)>,
     latest: BTreeMap<AggregateId, usize>,
     pub(super) messages: Vec<(Seq, Outgoing)>,
+    /// Every message admitted, whatever by.
     pub(super) admitted: Vec<Admitted>,
-    admissions: BTreeSet<(Group, EventId)>,
+    /// Those that get a row.
+    rows: BTreeSet<(Group, EventId)>,
+    /// Windows and offsets as this unit, which has locked them, sees them.
+    pub(super) windows: BTreeMap<WindowKey, Window>,
+    pub(super) marks: BTreeMap<MarkKey, Mark>,
     pub(super) parked: Vec<(Group, Parked)>,
     pub(super) unparked: BTreeSet<(Group, u64)>,
     /// The idempotency keys begun.
@@ -43,6 +51,8 @@ impl WriteSet {
         self.saved.is_empty()
             && self.messages.is_empty()
             && self.admitted.is_empty()
+            && self.windows.is_empty()
+            && self.marks.is_empty()
             && self.parked.is_empty()
             && self.unparked.is_empty()
             && self.responses.is_empty()
@@ -62,12 +72,16 @@ impl WriteSet {
         self.saved.push((id, version, body));
     }
 
-    pub(super) fn has_admitted(&self, group: &Group, event: EventId) -> bool {
-        !self.admissions.is_empty() && self.admissions.contains(&(group.clone(), event))
+    pub(super) fn has_row(&self, group: &Group, event: EventId) -> bool {
+        !self.rows.is_empty() && self.rows.contains(&(group.clone(), event))
     }
 
-    pub(super) fn admit(&mut self, admitted: Admitted) {
-        self.admissions.insert((admitted.group.clone(), admitted.event));
+    pub(super) fn add_row(&mut self, group: &Group, event: EventId) {
+        self.rows.insert((group.clone(), event));
+    }
+
+    pub(super) fn admit_row(&mut self, admitted: Admitted) {
+        self.add_row(&admitted.group, admitted.event);
         self.admitted.push(admitted);
     }
 

@@ -20,6 +20,7 @@ pub async fn trn_2_an_empty_value_is_stored<B: BrokerBackend>(b: B) {
     let mut session = open(&b, "a", &lease(0, 1)).await;
     publish_ok(session.as_mut(), &[empty.clone(), publish(&topic, "k", 2)]).await;
     let read = read_all(&b, &topic, 2).await;
+    assert_eq!(read.len(), 2);
     assert_eq!(read[0].record, empty.record);
     assert_eq!(number(&read[1]), 2);
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use amarra_conformance::{
     Backend, BrokerBackend, ClockBackend, CommandBackend, CommitLoss, EntropyBackend,
-    HandlerBackend, Harness, ManualClock, ProcessorBackend, PublishLoss, StoreBackend, ledger,
+    HandlerBackend, Harness, ManualClock, ProcessorBackend, PublishLoss, StoreBackend, inbox,
+    ledger,
 };
 use amarra_core::{Clock, Entropy, Environment, SeededEntropy, Timer};
 use amarra_memory::{
@@ -67,7 +68,11 @@ impl Memory {
         let losses = Arc::new(Losses::default());
         let hooks = Hooks::default().with_faults(losses.clone());
         let server = harness.environment("servers");
-        let database = DatabaseConfig { message_bytes_max: 64 << 10, ..DatabaseConfig::default() };
+        let database = DatabaseConfig {
+            message_bytes_max: 64 << 10,
+            inbox: inbox::config(),
+            ..DatabaseConfig::default()
+        };
         let broker = BrokerConfig {
             record_bytes_max: 96 << 10,
             rebalance_timeout: Duration::from_secs(2),
@@ -182,6 +187,11 @@ impl BrokerBackend for Memory {
 
     fn record_bytes_max(&self) -> usize {
         64 << 10
+    }
+
+    /// Every call is, since no fault here cuts one in two.
+    fn transactional(&self) -> bool {
+        true
     }
 
     fn session_timeout(&self) -> Duration {

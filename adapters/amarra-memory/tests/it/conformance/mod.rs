@@ -9,6 +9,8 @@ amarra_conformance::entropy_laws!(Memory);
 amarra_conformance::outbox_laws!(Memory);
 amarra_conformance::outbox_log_laws!(Memory);
 amarra_conformance::inbox_laws!(Memory);
+amarra_conformance::inbox_window_laws!(Memory);
+amarra_conformance::inbox_offset_laws!(Memory);
 amarra_conformance::parking_laws!(Memory);
 amarra_conformance::barrier_laws!(Memory);
 amarra_conformance::store_laws!(Memory);

@@ -106,6 +106,7 @@ impl BrokerBackend for Broken {
             env: self.env(),
             defect: self.defect,
             skip: false,
+            handed_out: 0,
         })
     }
 
@@ -115,6 +116,10 @@ impl BrokerBackend for Broken {
 
     fn record_bytes_max(&self) -> usize {
         self.memory.record_bytes_max()
+    }
+
+    fn transactional(&self) -> bool {
+        self.memory.transactional()
     }
 
     fn session_timeout(&self) -> Duration {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use amarra_core::Environment;
@@ -47,6 +48,13 @@ impl Session for BrokenSession {
         match self.defect {
             Defect::SessionReversesACall => records.reverse(),
             Defect::SessionPublishesTwice => self.inner.publish(&records).await?,
+            Defect::SessionSplitsACall => {
+                let rest = records.split_off(records.len() / 2);
+                self.inner.publish(&records).await?;
+                yield_once().await;
+                records = rest;
+            }
+            Defect::SessionDropsEmptyValues => records.retain(|r| !r.record.value.is_empty()),
             Defect::SessionHashesOtherwise => {
                 records.iter_mut().for_each(|r| r.record.key = reversed(&r.record.key));
             }
@@ -65,6 +73,19 @@ impl Session for BrokenSession {
     }
 }
 
+/// Lets others go on, as a session does that waits for an answer.
+async fn yield_once() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 fn reversed(key: &Bytes) -> Bytes {
     key.iter().rev().copied().collect()
 }
@@ -75,6 +96,7 @@ pub struct BrokenConsumer {
     pub env: Environment,
     pub defect: Defect,
     pub skip: bool,
+    pub handed_out: u64,
 }
 
 impl BrokenConsumer {
@@ -100,6 +122,21 @@ impl BrokenConsumer {
                 records.remove(0);
                 Ok(if records.is_empty() { Polled::Idle } else { Polled::Records(records) })
             }
+            (Defect::ConsumerNumbersRecordsItself, Polled::Records(mut records)) => {
+                for delivery in &mut records {
+                    delivery.offset = Offset(self.handed_out);
+                    self.handed_out += 1;
+                }
+                Ok(Polled::Records(records))
+            }
+            (Defect::ConsumerHandsOutWhatIsNotStored, Polled::Records(mut records)) => {
+                let mut phantom = records[records.len() - 1].clone();
+                phantom.offset = phantom.offset.next();
+                let number = 10_000 + self.env.entropy.below(1_000_000);
+                phantom.record.value = Bytes::from(number.to_string());
+                records.push(phantom);
+                Ok(Polled::Records(records))
+            }
             (Defect::ConsumerHidesARevocation, Polled::Revoked(_)) => Ok(Polled::Idle),
             (Defect::ConsumerTakesBeforeItWaits, Polled::Records(records)) => {
                 self.env.sleep(Duration::from_millis(10)).await;
@@ -113,6 +150,9 @@ impl BrokenConsumer {
 #[async_trait]
 impl Consumer for BrokenConsumer {
     async fn poll(&mut self, limit: usize, wait: Duration) -> Result<Polled, ConsumerError> {
+        if self.defect == Defect::ConsumerSleepsItsWaitOut {
+            self.env.sleep(wait).await;
+        }
         let polled = self.inner.poll(limit, wait).await?;
         self.spoil(polled).await
     }
@@ -120,6 +160,19 @@ impl Consumer for BrokenConsumer {
     async fn commit(&mut self, offsets: &[(TopicPartition, Offset)]) -> Result<(), ConsumerError> {
         if self.defect == Defect::ConsumerForgetsItsCommits {
             return Ok(());
+        }
+        if self.defect == Defect::ConsumerCommitsThePartitionOfAnyTopic {
+            for topic in ["things", "others"] {
+                let offsets: Vec<_> = offsets
+                    .iter()
+                    .cloned()
+                    .map(|(mut at, offset)| {
+                        at.topic = topic.into();
+                        (at, offset)
+                    })
+                    .collect();
+                self.inner.commit(&offsets).await?;
+            }
         }
         match (self.defect, self.inner.commit(offsets).await) {
             (Defect::ConsumerCommitsForAnyGeneration, Err(ConsumerError::Fenced)) => Ok(()),
@@ -138,6 +191,8 @@ impl Consumer for BrokenConsumer {
     }
 
     fn seek(&mut self, partition: &TopicPartition, offset: Offset) {
-        self.inner.seek(partition, offset);
+        if self.defect != Defect::ConsumerIgnoresSeeks {
+            self.inner.seek(partition, offset);
+        }
     }
 }

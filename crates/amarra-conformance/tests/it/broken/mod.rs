@@ -3,6 +3,7 @@
 mod ambient;
 mod backend;
 mod broker;
+mod inbox;
 mod log;
 mod store;
 mod unit;
@@ -33,6 +34,12 @@ pub enum Defect {
     InboxForgetsTheGroup,
     InboxAdmitsOutsideTheTransaction,
     InboxIsAskedByOffset,
+    InboxKeepsTheHighestPosition,
+    InboxForgetsThePartition,
+    InboxIgnoresTheTurn,
+    InboxForgetsItsRows,
+    InboxHidesGaps,
+    InboxTakesGapsForDuplicates,
     OutboxOutsideTheTransaction,
     OutboxReversesACall,
     OutboxCutsLargeMessages,
@@ -71,6 +78,8 @@ pub enum Defect {
     SessionCountsTheRefusedRecord,
     SessionAcknowledgesBeforeItStores,
     SessionHashesOtherwise,
+    SessionSplitsACall,
+    SessionDropsEmptyValues,
     ConsumerCommitsForAnyGeneration,
     ConsumerCommitsByItself,
     ConsumerSkipsTheFirstRecord,
@@ -78,6 +87,11 @@ pub enum Defect {
     ConsumerForgetsItsCommits,
     ConsumerTakesBeforeItWaits,
     ConsumerHidesARevocation,
+    ConsumerIgnoresSeeks,
+    ConsumerNumbersRecordsItself,
+    ConsumerHandsOutWhatIsNotStored,
+    ConsumerSleepsItsWaitOut,
+    ConsumerCommitsThePartitionOfAnyTopic,
     HandlerWorksBesideItsSession,
     HandlerRefusesUnknownTypes,
     HandlerForgetsTheCause,
@@ -167,7 +181,9 @@ defects! {
             prc_2_applying_a_batch_again_changes_nothing,
             prc_2_applying_again_after_an_unknown_commit_applies_once,
             prc_2_two_that_apply_one_batch_at_once_apply_it_once,
-        ];
+        ]
+        inbox_window [inb_1_in_a_window_each_position_is_fresh_once, inb_1_in_a_window_of_many_at_once_exactly_one_is_fresh, inb_1_in_a_window_batches_at_once_apply_each_position_once, inb_1_a_window_survives_a_crash, inb_1_a_window_is_marked_exactly_when_an_unknown_commit_was_applied, inb_5_a_position_below_the_window_is_a_duplicate, inb_5_a_message_without_a_position_is_decided_by_its_id]
+        inbox_offset [inb_1_each_offset_is_fresh_once, inb_1_by_offset_of_many_at_once_exactly_one_is_fresh, inb_1_by_offset_batches_at_once_apply_each_message_once, inb_1_an_offset_survives_a_crash, inb_1_an_offset_moves_exactly_when_an_unknown_commit_was_applied, inb_6_everything_below_the_highest_offset_is_a_duplicate, inb_6_a_zombie_behind_its_successor_admits_nothing];
     groups_admit_for_themselves: InboxForgetsTheGroup breaks inbox [
         inb_3_each_group_admits_for_itself,
     ];
@@ -176,10 +192,38 @@ defects! {
         inb_2_a_commit_surely_not_applied_leaves_no_trace,
         inb_4_an_admission_in_progress_is_never_answered_duplicate,
         inb_4_after_a_rollback_the_one_that_waited_is_fresh,
-    ];
+    ]
+        inbox_window [inb_2_a_mark_that_is_rolled_back_is_not_in_its_window, inb_4_a_position_in_progress_is_never_answered_duplicate, inb_4_after_a_rollback_the_position_that_waited_is_fresh]
+        inbox_offset [inb_2_an_offset_that_is_rolled_back_has_not_moved, inb_4_an_offset_in_progress_is_never_answered_duplicate, inb_4_after_a_rollback_the_offset_that_waited_is_fresh];
     messages_are_known_by_id: InboxIsAskedByOffset breaks inbox [
         inb_1_a_message_published_twice_is_a_duplicate_at_its_second_offset,
     ];
+    positions_are_told_apart: InboxKeepsTheHighestPosition breaks inbox_window [
+        inb_5_a_position_below_the_window_is_a_duplicate,
+        inb_5_a_position_that_was_passed_over_is_fresh,
+        inb_7_positions_missing_where_they_are_dense_are_reported,
+    ];
+    partitions_are_told_apart: InboxForgetsThePartition breaks
+        inbox_window [inb_3_each_group_partition_and_shard_has_its_own_window]
+        inbox_offset [inb_3_each_group_topic_and_partition_has_its_own_offset];
+    late_is_not_in_order: InboxIgnoresTheTurn breaks
+        inbox_window [
+            inb_5_a_released_message_below_the_window_is_fresh_once,
+            inb_5_a_replayed_message_below_the_window_is_fresh_once,
+        ]
+        inbox_offset [
+            inb_6_a_replayed_message_is_decided_by_its_id,
+            inb_8_what_was_admitted_by_id_is_a_duplicate_by_offset,
+        ];
+    rows_count_in_every_mode: InboxForgetsItsRows breaks
+        inbox_window [inb_8_what_was_admitted_by_id_is_a_duplicate_in_its_window]
+        inbox_offset [inb_8_what_was_admitted_by_id_is_a_duplicate_by_offset];
+    gaps_are_told: InboxHidesGaps breaks
+        inbox_window [inb_7_positions_missing_where_they_are_dense_are_reported]
+        inbox_offset [inb_7_offsets_missing_where_they_are_dense_are_reported];
+    gaps_are_applied: InboxTakesGapsForDuplicates breaks
+        inbox_window [inb_7_positions_missing_where_they_are_dense_are_reported]
+        inbox_offset [inb_7_offsets_missing_where_they_are_dense_are_reported];
     outbox_rows_are_the_transactions: OutboxOutsideTheTransaction breaks
         outbox [
             obx_1_a_message_is_not_published_before_its_commit,
@@ -317,13 +361,7 @@ defects! {
     settling_is_by_row: LogSettlesTheWholeKey breaks log [
         obl_6_a_key_is_parked_until_its_last_row_is_settled,
     ];
-    sessions_fence: SessionsFenceNobody breaks transport [
-        trn_1_a_newer_session_fences_the_older_one,
-        trn_1_an_older_epoch_does_not_open_any_more,
-        trn_1_an_epoch_survives_a_crash,
-        trn_5_a_fenced_session_stores_nothing,
-        trn_5_a_zombie_among_its_successors_calls_stores_nothing,
-    ];
+    sessions_fence: SessionsFenceNobody breaks transport [trn_1_a_newer_session_fences_the_older_one, trn_1_an_older_epoch_does_not_open_any_more, trn_1_an_epoch_survives_a_crash, trn_5_a_fenced_session_stores_nothing, trn_5_a_zombie_among_its_successors_calls_stores_nothing, trn_1_of_many_that_open_at_once_the_newest_remains, trn_1_epochs_may_skip_numbers, trn_1_a_dropped_session_leaves_its_fence, trn_5_nothing_of_a_zombie_follows_its_successors_records];
     outboxes_have_their_own_fences: SessionsForgetTheirOutbox breaks transport [
         trn_1_outboxes_do_not_fence_each_other,
     ];
@@ -331,58 +369,49 @@ defects! {
         trn_1_a_newer_session_fences_the_older_one,
         trn_5_a_fenced_session_stores_nothing,
     ];
-    records_are_stored_once: SessionPublishesTwice breaks transport [
-        trn_1_a_newer_session_fences_the_older_one,
-        trn_2_an_acknowledged_record_is_readable_as_it_was_given,
-        trn_3_one_call_stores_each_key_in_order,
-    ];
-    records_are_stored_in_order: SessionReversesACall breaks transport [
-        trn_3_one_call_stores_each_key_in_order,
-        trn_3_calls_store_each_key_in_call_order,
-        trn_4_after_a_lost_request_publishing_again_completes_in_order,
-    ];
-    refusals_name_the_record: SessionCountsTheRefusedRecord breaks transport [
-        trn_4_a_refused_record_is_named_and_those_before_it_are_stored,
-    ];
-    acknowledged_is_stored: SessionAcknowledgesBeforeItStores breaks transport [
-        trn_4_after_a_lost_request_publishing_again_completes_in_order,
-        trn_3_a_retry_inside_the_session_stores_nothing_twice,
-    ];
+    records_are_stored_once: SessionPublishesTwice breaks transport [trn_1_a_newer_session_fences_the_older_one, trn_2_an_acknowledged_record_is_readable_as_it_was_given, trn_3_one_call_stores_each_key_in_order, trn_2_an_empty_value_is_stored, trn_2_a_call_of_records_at_the_bound_is_stored, trn_2_sessions_side_by_side_store_everything, trn_5_nothing_of_a_zombie_follows_its_successors_records, trn_7_a_call_whose_request_was_lost_is_readable_whole_or_not];
+    records_are_stored_in_order: SessionReversesACall breaks transport [trn_3_one_call_stores_each_key_in_order, trn_3_calls_store_each_key_in_call_order, trn_4_after_a_lost_request_publishing_again_completes_in_order, trn_2_a_long_call_is_stored_to_its_end, trn_2_a_call_to_several_topics_stores_in_each, trn_2_publishing_goes_on_after_a_crash, trn_3_keys_of_several_topics_are_ordered_in_each, trn_3_order_holds_over_takeovers_there_and_back];
+    refusals_name_the_record: SessionCountsTheRefusedRecord breaks transport [trn_4_a_refused_record_is_named_and_those_before_it_are_stored, trn_4_a_refused_first_record_stands_for_itself];
+    acknowledged_is_stored: SessionAcknowledgesBeforeItStores breaks transport [trn_4_after_a_lost_request_publishing_again_completes_in_order, trn_3_a_retry_inside_the_session_stores_nothing_twice, trn_4_one_loss_after_another_loses_and_reorders_nothing];
     keys_go_by_murmur2: SessionHashesOtherwise breaks transport [
         trn_6_keys_go_where_kafka_puts_them,
+    ]
+        consumer [con_2_a_record_says_where_it_lies];
+    calls_are_whole: SessionSplitsACall breaks transport [
+        trn_7_a_call_whose_answer_was_lost_is_readable_whole_or_not,
+        trn_7_a_call_that_was_dropped_is_readable_whole_or_not,
     ];
-    old_generations_are_refused: ConsumerCommitsForAnyGeneration breaks consumer [
-        con_4_accepted_commits_never_go_back_over_random_rebalances,
-        con_4_a_commit_of_an_older_generation_is_refused,
-        con_4_a_commit_of_a_foreign_partition_is_refused,
-        con_4_a_commit_before_any_assignment_is_refused,
-    ];
-    nothing_is_committed_by_itself: ConsumerCommitsByItself breaks consumer [
-        con_3_uncommitted_records_come_again_after_a_restart,
-        con_3_uncommitted_records_come_again_after_a_rebalance,
-        con_3_uncommitted_records_come_again_after_a_broker_crash,
-        con_6_reading_commits_nothing,
-    ];
-    reading_starts_at_the_offset: ConsumerSkipsTheFirstRecord breaks consumer [
-        con_2_records_come_in_offset_order_without_gaps,
-        con_2_reading_starts_at_the_committed_offset,
-        con_5_a_committed_offset_survives_the_member,
-    ];
-    paused_is_paused: ConsumerIgnoresThePause breaks consumer [
-        con_2_a_paused_partition_hands_out_nothing,
-        con_2_a_resumed_partition_goes_on_where_it_stopped,
-    ];
-    commits_are_kept: ConsumerForgetsItsCommits breaks consumer [
-        con_2_reading_starts_at_the_committed_offset,
-        con_5_a_committed_offset_survives_the_member,
-        con_5_a_committed_offset_survives_a_broker_crash,
-        con_5_committing_again_changes_nothing,
-    ];
+    empty_is_stored: SessionDropsEmptyValues breaks transport [trn_2_an_empty_value_is_stored];
+    old_generations_are_refused: ConsumerCommitsForAnyGeneration breaks consumer [con_4_accepted_commits_never_go_back_over_random_rebalances, con_4_a_commit_of_an_older_generation_is_refused, con_4_a_commit_of_a_foreign_partition_is_refused, con_4_a_commit_before_any_assignment_is_refused, con_4_a_commit_after_a_revocation_is_refused];
+    nothing_is_committed_by_itself: ConsumerCommitsByItself breaks consumer [con_3_uncommitted_records_come_again_after_a_restart, con_3_uncommitted_records_come_again_after_a_rebalance, con_3_uncommitted_records_come_again_after_a_broker_crash, con_6_reading_commits_nothing, con_6_joining_and_leaving_commit_nothing, con_6_a_rebalance_commits_nothing, con_5_topics_commit_for_themselves];
+    reading_starts_at_the_offset: ConsumerSkipsTheFirstRecord breaks consumer [con_2_records_come_in_offset_order_without_gaps, con_2_reading_starts_at_the_committed_offset, con_5_a_committed_offset_survives_the_member, con_2_a_long_backlog_is_read_to_its_end, con_2_a_record_at_the_bound_comes_whole, con_2_several_topics_come_each_in_order, con_7_every_group_finds_a_record_at_its_offset];
+    paused_is_paused: ConsumerIgnoresThePause breaks consumer [con_2_a_paused_partition_hands_out_nothing, con_2_a_resumed_partition_goes_on_where_it_stopped, con_2_pausing_twice_is_pausing_once, con_2_a_seek_of_a_paused_partition_counts_when_it_is_resumed];
+    commits_are_kept: ConsumerForgetsItsCommits breaks consumer [con_2_reading_starts_at_the_committed_offset, con_5_a_committed_offset_survives_the_member, con_5_a_committed_offset_survives_a_broker_crash, con_5_committing_again_changes_nothing, con_4_after_a_rebalance_each_commits_its_own, con_5_one_call_commits_several_partitions, con_5_a_later_commit_replaces_an_earlier_one, con_5_a_commit_at_the_end_leaves_what_comes];
     a_dropped_poll_is_harmless: ConsumerTakesBeforeItWaits breaks consumer [
         con_3_a_dropped_poll_loses_no_record,
     ];
-    revocations_are_told: ConsumerHidesARevocation breaks consumer [
-        con_1_one_more_member_takes_over_a_part,
+    revocations_are_told: ConsumerHidesARevocation breaks consumer [con_1_one_more_member_takes_over_a_part, con_3_a_rebalance_amid_a_backlog_loses_nothing];
+    seeks_count: ConsumerIgnoresSeeks breaks consumer [
+        con_2_seek_reads_from_the_offset_on,
+        con_2_a_seek_leaves_other_partitions_where_they_are,
+        con_2_a_seek_of_a_paused_partition_counts_when_it_is_resumed,
+        con_2_the_last_of_two_seeks_counts,
+    ];
+    offsets_are_the_brokers: ConsumerNumbersRecordsItself breaks consumer [
+        con_2_a_record_says_where_it_lies,
+        con_2_reading_starts_at_the_committed_offset,
+        con_7_every_group_finds_a_record_at_its_offset,
+    ];
+    read_is_stored: ConsumerHandsOutWhatIsNotStored breaks consumer [
+        con_7_a_record_read_while_it_is_published_stays,
+        con_7_a_record_that_was_read_survives_a_crash,
+        con_7_a_record_read_before_a_takeover_stays,
+    ];
+    a_record_ends_the_wait: ConsumerSleepsItsWaitOut breaks consumer [
+        con_2_a_wait_ends_with_the_first_record,
+    ];
+    topics_are_told_apart: ConsumerCommitsThePartitionOfAnyTopic breaks consumer [
+        con_5_topics_commit_for_themselves,
     ];
     handlers_use_their_session: HandlerWorksBesideItsSession breaks handler [
         hnd_1_handling_again_after_a_rollback_does_the_same,

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use amarra_core::{AggregateId, Environment, PartitionKey, Timestamp, Version};
 use amarra_messaging::message::Delivery;
-use amarra_messaging::{
-    Admit, Group, Inbox, Incoming, Outbox, Outgoing, Parked, ParkingLot, Topic, TxError,
-};
+use amarra_messaging::{Group, Outbox, Outgoing, Parked, ParkingLot, Topic, TxError};
 use amarra_store::read_model::ViewWrite;
 use amarra_store::unit::StoredState;
 use amarra_store::{
@@ -42,7 +40,7 @@ impl BrokenUnit {
         }
     }
 
-    async fn beside(&mut self) -> Result<Box<dyn UnitOfWork>, TxError> {
+    pub async fn beside(&mut self) -> Result<Box<dyn UnitOfWork>, TxError> {
         self.beside.begin().await
     }
 }
@@ -78,28 +76,6 @@ impl Outbox for BrokenUnit {
             _ => {}
         }
         self.inner.enqueue(&messages).await
-    }
-}
-
-#[async_trait]
-impl Inbox for BrokenUnit {
-    async fn admit(&mut self, group: &Group, message: &Incoming) -> Result<Admit, TxError> {
-        match self.defect {
-            Defect::InboxIsAlwaysFresh => Ok(Admit::Fresh),
-            Defect::InboxForgetsTheGroup => self.inner.admit(&Group::from("all"), message).await,
-            Defect::InboxAdmitsOutsideTheTransaction => {
-                let mut beside = self.beside().await?;
-                let admitted = beside.admit(group, message).await?;
-                beside.commit().await?;
-                Ok(admitted)
-            }
-            Defect::InboxIsAskedByOffset => {
-                let mut message = message.clone();
-                message.envelope.id = uuid::Uuid::from_u128(u128::from(message.offset.0)).into();
-                self.inner.admit(group, &message).await
-            }
-            _ => self.inner.admit(group, message).await,
-        }
     }
 }
 
