@@ -60,6 +60,6 @@ async fn run(args: Args) -> Result<(), Failure> {
         Verb::Outbox(outbox) => admin::outbox::run(&outbox.verb).await,
         Verb::Audit(audit) => admin::audit::run(&audit.verb).await,
         Verb::Ledger(ledger) => admin::ledger::run(&ledger),
-        Verb::Load(args) => load::run(args).await.map_err(Failure::broken),
+        Verb::Load(args) => load::run(args).await.map_err(Failure::Failed),
     }
 }

@@ -7,6 +7,7 @@ use amarra_core::Monotonic;
 use serde::Serialize;
 
 use super::LoadArgs;
+use crate::output;
 
 /// Complaints and refusals kept of one run; the first ones matter.
 const KEPT_MAX: usize = 20;
@@ -148,22 +149,20 @@ fn millis(times: &[Duration], thousandths: usize) -> f64 {
 }
 
 /// Prints a line of JSON.
-#[expect(clippy::print_stdout, reason = "the output of the command")]
 pub(super) fn say(line: &impl Serialize) {
-    println!("{}", serde_json::to_string(line).unwrap_or_default());
+    output::say(&serde_json::to_string(line).unwrap_or_default());
 }
 
 /// Prints the summary.
-#[expect(clippy::print_stdout, reason = "the output of the command")]
 pub(super) fn print(summary: &Summary, json: bool) {
     if json {
         return say(summary);
     }
-    println!(
+    output::say(&format!(
         "{} orders due, {} placed, {} refused, in {:.1} s: {:.0} a second",
         summary.orders, summary.placed, summary.refused, summary.seconds, summary.orders_per_s
-    );
-    println!(
+    ));
+    output::say(&format!(
         "placed within {:.1} ms (p50) and {:.1} ms (p99); confirmed within {:.1} and {:.1} ms, of \
          {} watched",
         summary.place_p50_ms,
@@ -171,12 +170,12 @@ pub(super) fn print(summary: &Summary, json: bool) {
         summary.confirm_p50_ms,
         summary.confirm_p99_ms,
         summary.watched
-    );
+    ));
     for why in &summary.refusals {
-        println!("refused: {why}");
+        output::say(&format!("refused: {why}"));
     }
     for complaint in &summary.complaints {
-        println!("{}: {}", complaint.invariant, complaint.what);
+        output::say(&format!("{}: {}", complaint.invariant, complaint.what));
     }
 }
 

@@ -11,7 +11,7 @@ use amarra_shop::contract::OrderId;
 use amarra_shop::contract::topics;
 use amarra_shop::inventory::{LedgerEntry, Reservation, StockItem};
 use amarra_shop::notifications::Notification;
-use amarra_shop::orders::{BY_USER, ORDER, Order};
+use amarra_shop::orders::Order;
 use amarra_shop::payments::Payment;
 use amarra_shop::provider::Truth;
 use amarra_store::{Aggregate, AuditDraft, AuditRow};
@@ -105,14 +105,14 @@ pub(crate) async fn collect(
             "orders" => {
                 let orders: Vec<Order> = aggregates(pool).await?;
                 books.orders = orders.into_iter().map(|o| (o.order_id, o)).collect();
-                books.views = view(pool, ORDER).await?;
-                books.listed = view::<serde_json::Value>(pool, BY_USER).await?.len();
+                books.views = view(pool, "order_view").await?;
+                books.listed = view::<serde_json::Value>(pool, "orders_by_user_view").await?.len();
             }
             "notifications" => {
                 let rows = keyed::<Notification>(pool).await?;
                 books.notifications = rows.into_iter().collect();
             }
-            "catalog" => books.products = view(pool, "product").await?,
+            "catalog" => books.products = view(pool, "product_view").await?,
             _ => {}
         }
     }
@@ -144,14 +144,16 @@ async fn aggregates<A: Aggregate + DeserializeOwned>(pool: &PgPool) -> Result<Ve
 
 async fn view<T: DeserializeOwned>(
     pool: &PgPool,
-    view: &str,
+    table: &'static str,
 ) -> Result<BTreeMap<String, T>, String> {
-    let sql = "SELECT key, body FROM view_rows WHERE view = $1 ORDER BY key";
-    let rows: Vec<(String, Vec<u8>)> =
-        sqlx::query_as(sql).bind(view).fetch_all(pool).await.map_err(|e| e.to_string())?;
+    let sql = format!("SELECT key, body FROM {table} ORDER BY key");
+    let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .fetch_all(pool)
+        .await
+        .map_err(|e| e.to_string())?;
     let read = |(key, body): (String, Vec<u8>)| match serde_json::from_slice(&body) {
         Ok(row) => Ok((key, row)),
-        Err(e) => Err(format!("{view} {key}: {e}")),
+        Err(e) => Err(format!("{table} {key}: {e}")),
     };
     rows.into_iter().map(read).collect()
 }

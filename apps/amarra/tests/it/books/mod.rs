@@ -5,6 +5,7 @@ mod collect;
 mod messages;
 mod money;
 mod orders;
+mod planted;
 mod stock;
 
 use std::collections::BTreeMap;
@@ -22,9 +23,10 @@ use amarra_shop::provider::Truth;
 use amarra_store::AuditRow;
 
 pub(crate) use collect::{Sources, collect, unsettled};
+pub(crate) use planted::undetected;
 
 /// Everything that is kept, read once all is at rest.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Books {
     /// Stock by product.
     pub(crate) stock: BTreeMap<Sku, StockItem>,
@@ -57,7 +59,7 @@ pub(crate) struct Books {
 }
 
 /// The common tables of one service.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Database {
     /// Every aggregate's version.
     pub(crate) versions: BTreeMap<AggregateId, Version>,
@@ -72,7 +74,7 @@ pub(crate) struct Database {
 }
 
 /// A row of an outbox.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Emitted {
     /// Where it goes.
     pub(crate) topic: Arc<str>,
@@ -81,7 +83,7 @@ pub(crate) struct Emitted {
 }
 
 /// A row of an inbox.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Applied {
     /// Who applied it.
     pub(crate) group: Arc<str>,
@@ -94,7 +96,7 @@ pub(crate) struct Applied {
 }
 
 /// A record of a topic.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Record {
     /// The topic.
     pub(crate) topic: Arc<str>,

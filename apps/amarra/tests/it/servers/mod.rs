@@ -1,0 +1,4 @@
+//! The six services, the gateway and the provider as processes on real servers.
+
+mod chaos;
+mod shop;
