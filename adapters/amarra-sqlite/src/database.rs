@@ -95,8 +95,16 @@ impl SqliteDatabase {
         let (mut writer, options) = file::open(path, &STORE, tuning).await?;
         let relay_path = file::beside(path, "relay");
         let (mut relay, _) = file::open(&relay_path, &RELAY, tuning).await?;
-        let name = identify(path, &mut writer, config.shards).await?;
-        pair(&relay_path, &mut writer, &mut relay, (&name, config.shards)).await?;
+        let shards = config.shards;
+        let name = match join(path, &relay_path, (&mut writer, &mut relay), shards).await {
+            Ok(name) => name,
+            Err(refused) => {
+                // Neither leaves a log behind that a restored file would be read with.
+                let _ = relay.close().await;
+                let _ = writer.close().await;
+                return Err(refused);
+            }
+        };
         let shared = Shared {
             path: path.to_owned(),
             name: name.into(),
@@ -155,6 +163,18 @@ impl SqliteDatabase {
         let _ = self.shared.relay.lock().await.close().await;
         drop(self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
+}
+
+/// Checks both files and makes them one database; returns its name.
+async fn join(
+    path: &Path,
+    relay_path: &Path,
+    (writer, relay): (&mut Writer, &mut Writer),
+    shards: u16,
+) -> Result<String, OpenError> {
+    let name = identify(path, writer, shards).await?;
+    pair(relay_path, writer, relay, (&name, shards)).await?;
+    Ok(name)
 }
 
 /// Reads or draws the database's identity, and checks what never changes.

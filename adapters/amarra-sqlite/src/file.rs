@@ -88,7 +88,10 @@ pub(crate) async fn open(
         _ => OpenError::of(path, source),
     };
     let mut connection = options.connect().await.map_err(failed)?;
-    migrate(path, schema, &mut connection).await?;
+    if let Err(refused) = migrate(path, schema, &mut connection).await {
+        let _ = connection.close().await;
+        return Err(refused);
+    }
     let writer = Writer {
         options: options.clone(),
         configured: tuning.synchronous,

@@ -121,16 +121,13 @@ impl SqliteBus {
         let (synchronous, busy_timeout) = (config.synchronous, config.busy_timeout);
         let (mut writer, options) =
             file::open(&path, &BUS, Tuning { synchronous, busy_timeout }).await?;
-        for topic in &config.topics {
-            declare(&path, &mut writer, topic).await?;
-        }
-        let mut state = State::new(config.cache_bytes);
-        let mut fences = Fences::default();
-        let mut retention =
-            Retention::new(config.retention, config.file_bytes_max, config.prune_max);
-        load(&mut writer, &mut state, &mut fences, &mut retention)
-            .await
-            .map_err(|source| OpenError::of(&path, source))?;
+        let (state, fences, retention) = match load(&path, &mut writer, &config).await {
+            Ok(loaded) => loaded,
+            Err(refused) => {
+                let _ = writer.close().await;
+                return Err(refused);
+            }
+        };
         let (sender, requests) = mpsc::channel(config.queue_max);
         let config = Arc::new(config);
         let state = Arc::new(StdMutex::new(state));
@@ -233,26 +230,29 @@ impl SqliteBus {
     }
 }
 
-async fn declare(path: &Path, writer: &mut Writer, topic: &TopicConfig) -> Result<(), OpenError> {
+/// Declares the topics and reads what the file knows.
+async fn load(
+    path: &Path,
+    writer: &mut Writer,
+    config: &BusConfig,
+) -> Result<(State, Fences, Retention), OpenError> {
     let failed = |source| OpenError::of(path, source);
     writer.begin().await.map_err(failed)?;
-    table::declare(writer.connection().map_err(failed)?, path, topic).await?;
-    writer.commit().await.map_err(failed)
-}
-
-/// Reads what the file knows.
-async fn load(
-    writer: &mut Writer,
-    state: &mut State,
-    fences: &mut Fences,
-    retention: &mut Retention,
-) -> Result<(), sqlx::Error> {
-    let connection = writer.connection()?;
-    for (id, log) in table::load_partitions(connection, &[]).await? {
-        retention.set_front(id, table::first_at(connection, id).await?);
+    let connection = writer.connection().map_err(failed)?;
+    for topic in &config.topics {
+        table::declare(connection, path, topic).await?;
+    }
+    writer.commit().await.map_err(failed)?;
+    let mut state = State::new(config.cache_bytes);
+    let mut fences = Fences::default();
+    let mut retention = Retention::new(config.retention, config.file_bytes_max, config.prune_max);
+    let connection = writer.connection().map_err(failed)?;
+    for (id, log) in table::load_partitions(connection, &[]).await.map_err(failed)? {
+        let front = table::first_at(connection, id).await.map_err(failed)?;
+        retention.set_front(id, front);
         state.add(id, log);
     }
-    table::load_groups(connection, state, fences).await?;
-    retention.set_used(table::used(connection).await?);
-    Ok(())
+    table::load_groups(connection, &mut state, &mut fences).await.map_err(failed)?;
+    retention.set_used(table::used(connection).await.map_err(failed)?);
+    Ok((state, fences, retention))
 }

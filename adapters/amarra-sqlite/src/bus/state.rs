@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn record(bytes: usize) -> Record {
-        let value = vec![b'x'; bytes - 1].into();
+        let value = vec![b'x'; bytes.saturating_sub(1)].into();
         Record { key: "k".into(), headers: Headers::new(), value }
     }
 

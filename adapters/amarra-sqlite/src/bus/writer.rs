@@ -235,15 +235,16 @@ impl Task {
             return;
         }
         self.core.prune_after = None;
-        if let Err(error) = self.try_prune().await {
+        if self.try_prune().await.is_err() {
+            // What cannot be deleted now cannot be written either, and its caller is told.
             self.core.unsure = true;
             self.core.prune_after = Some(self.env.monotonic().plus(PRUNE_PAUSE));
-            // What cannot be deleted cannot be written either: its caller is told.
-            drop(error);
         }
     }
 
     async fn try_prune(&mut self) -> Result<(), sqlx::Error> {
+        // An offset whose commit failed has not been read as far as the file knows.
+        self.settle().await?;
         if self.core.retention.wants_measure() {
             let used = table::used(self.core.writer.connection()?).await?;
             self.core.retention.set_used(used);

@@ -22,17 +22,25 @@ use async_trait::async_trait;
 use crate::scratch::{Scratch, runtime};
 
 const RECORD_BYTES_MAX: usize = 64 << 10;
+const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A handle of the adapter, none once a crash took it.
 type Held<T> = Arc<tokio::sync::Mutex<Option<Box<T>>>>;
 /// A handle to take at the next crash.
 type Taken<T> = Weak<tokio::sync::Mutex<Option<Box<T>>>>;
 
+/// A member, to sit down again after a crash.
+struct Seat {
+    held: Taken<dyn Consumer>,
+    group: Group,
+    topics: Vec<Topic>,
+}
+
 struct Bed {
     path: PathBuf,
     cached: bool,
     life: Mutex<Option<SqliteBus>>,
-    members: Mutex<Vec<Taken<dyn Consumer>>>,
+    members: Mutex<Vec<Seat>>,
     sessions: Mutex<Vec<Taken<dyn Session>>>,
     losses: Mutex<BTreeMap<Topic, PublishLoss>>,
 }
@@ -53,7 +61,7 @@ impl Bed {
         let mut config = BusConfig::new(&self.path, Vec::new());
         config.record_bytes_max = RECORD_BYTES_MAX + 1024;
         if !self.cached {
-            (config.cache_bytes, config.read_ahead) = (0, 3);
+            (config.cache_bytes, config.read_ahead) = (0, 64);
         }
         let env = amarra_tokio::environment();
         for _ in 0..5000 {
@@ -68,6 +76,11 @@ impl Bed {
 
     fn bus(&self) -> SqliteBus {
         lock(&self.life).clone().expect("an open bus")
+    }
+
+    fn member(&self, group: &Group, topics: &[Topic]) -> Box<dyn Consumer> {
+        let config = MemberConfig { session_timeout: SESSION_TIMEOUT };
+        Box::new(self.bus().consumer(group.clone(), topics, config).expect("a member"))
     }
 }
 
@@ -111,10 +124,9 @@ impl<const CACHED: bool> BrokerBackend for Bus<CACHED> {
     }
 
     async fn consumer(&self, topics: &[Topic], group: &Group, _: &Owner) -> Box<dyn Consumer> {
-        let config = MemberConfig { session_timeout: self.session_timeout() };
-        let consumer = self.0.bus().consumer(group.clone(), topics, config).expect("a member");
-        let inner: Held<dyn Consumer> = Arc::new(tokio::sync::Mutex::new(Some(Box::new(consumer))));
-        lock(&self.0.members).push(Arc::downgrade(&inner));
+        let inner = Arc::new(tokio::sync::Mutex::new(Some(self.0.member(group, topics))));
+        let (held, group, topics) = (Arc::downgrade(&inner), group.clone(), topics.to_vec());
+        lock(&self.0.members).push(Seat { held, group, topics });
         Box::new(Member { inner })
     }
 
@@ -127,12 +139,12 @@ impl<const CACHED: bool> BrokerBackend for Bus<CACHED> {
     }
 
     fn session_timeout(&self) -> Duration {
-        Duration::from_secs(2)
+        SESSION_TIMEOUT
     }
 
     async fn crash(&self) {
-        let members = std::mem::take(&mut *lock(&self.0.members));
-        for member in members.iter().filter_map(Weak::upgrade) {
+        let seats = std::mem::take(&mut *lock(&self.0.members));
+        for member in seats.iter().filter_map(|seat| seat.held.upgrade()) {
             drop(member.lock().await.take());
         }
         let sessions = std::mem::take(&mut *lock(&self.0.sessions));
@@ -141,6 +153,12 @@ impl<const CACHED: bool> BrokerBackend for Bus<CACHED> {
         }
         drop(lock(&self.0.life).take());
         self.0.open().await;
+        for seat in seats {
+            if let Some(member) = seat.held.upgrade() {
+                *member.lock().await = Some(self.0.member(&seat.group, &seat.topics));
+                lock(&self.0.members).push(seat);
+            }
+        }
     }
 }
 
@@ -186,7 +204,7 @@ impl Session for Line {
     }
 }
 
-/// A member that a crash takes away.
+/// A member that a crash takes away: its process starts again with a fresh one.
 struct Member {
     inner: Held<dyn Consumer>,
 }

@@ -78,7 +78,7 @@ async fn units(database: &SqliteDatabase) {
         let message = Outgoing { topic: "things".into(), envelope };
         unit.enqueue(&vec![message; MESSAGES_PER_UNIT]).await.expect("appended");
         unit.commit().await.expect("committed");
-        told("unit", version.next().get());
+        told("units", version.next().get());
     }
 }
 
@@ -89,8 +89,8 @@ async fn calls(bus: &SqliteBus) {
     loop {
         let records: Vec<_> = (0..RECORDS_PER_CALL).map(|key| publish(key, number)).collect();
         session.publish(&records).await.expect("published");
-        told("call", number);
         number += 1;
+        told("calls", number);
     }
 }
 
@@ -150,8 +150,8 @@ fn kill_after(folder: &Path, answers: u64, at_work: impl FnOnce(&mut Child)) -> 
         let Some((what, number)) = line.split_once(' ') else { continue };
         let Ok(number) = number.parse::<u64>() else { continue };
         match what {
-            "unit" => last.unit = number,
-            "call" => last.call = Some(number),
+            "units" => last.units = number,
+            "calls" => last.calls = number,
             "offsets" => last.offsets = number,
             _ => continue,
         }
@@ -166,10 +166,11 @@ fn kill_after(folder: &Path, answers: u64, at_work: impl FnOnce(&mut Child)) -> 
     last
 }
 
+/// How many of each kind were answered.
 #[derive(Debug, Default)]
 struct Answers {
-    unit: u64,
-    call: Option<u64>,
+    units: u64,
+    calls: u64,
     offsets: u64,
 }
 
@@ -188,27 +189,29 @@ fn kill_9_loses_nothing_that_was_answered_and_leaves_nothing_in_part() {
             let opened = runtime.block_on(bus(folder));
             assert!(matches!(opened, Err(OpenError::Locked { .. })), "{opened:?}");
         });
+        // What was found once is there for ever, answered or not.
         before = Answers {
-            unit: last.unit.max(before.unit),
-            call: last.call.max(before.call),
+            units: last.units.max(before.units),
+            calls: last.calls.max(before.calls),
             offsets: last.offsets.max(before.offsets),
         };
         runtime.block_on(async {
-            check_store(folder, &before).await;
-            check_bus(folder, round, &before).await;
+            check_store(folder, &mut before).await;
+            check_bus(folder, round, &mut before).await;
         });
     }
 }
 
 /// At most the one commit under way is there without having been answered.
-async fn check_store(folder: &Path, answered: &Answers) {
+async fn check_store(folder: &Path, answered: &mut Answers) {
     let database = database(folder).await.expect("a database");
     let mut unit = database.store().begin().await.expect("a unit");
     let version = unit.load(&[thing()]).await.expect("loaded")[0].version;
     drop(unit);
     let version = version.get();
-    let answer = answered.unit;
+    let answer = answered.units;
     assert!((answer..=answer + 1).contains(&version), "version {version}, answered {answer}");
+    answered.units = version;
     let log = database.outbox_log();
     let leases = log.lease(&Owner::from("relay"), 1, Duration::from_secs(60)).await;
     let lease = leases.expect("a lease: its holder is dead").remove(0);
@@ -218,17 +221,19 @@ async fn check_store(folder: &Path, answered: &Answers) {
     database.close().await;
 }
 
-async fn check_bus(folder: &Path, round: u64, answered: &Answers) {
+async fn check_bus(folder: &Path, round: u64, answered: &mut Answers) {
     let bus = bus(folder).await.expect("a bus");
     let calls = read(&bus, &format!("checker-{round}")).await;
     let count = u64::try_from(calls.len()).expect("few");
     assert!(calls.values().all(|&records| records == RECORDS_PER_CALL), "in part: {calls:?}");
     assert!(calls.keys().copied().eq(0..count), "a call is missing: {calls:?}");
-    let answer = answered.call.map_or(0, |last| last + 1);
+    let answer = answered.calls;
     assert!((answer..=answer + 1).contains(&count), "{count} calls, answered {answer}");
+    answered.calls = count;
     let unread: u64 = read(&bus, "reader").await.values().sum();
     let committed = count * RECORDS_PER_CALL - unread;
     assert!(committed >= answered.offsets, "{committed} committed, answered {}", answered.offsets);
+    answered.offsets = committed;
     // The session of the process that died is no more: its epoch is free for its successor.
     bus.transport("outbox").open(&lease(1)).await.expect("a session");
     bus.close().await;

@@ -8,9 +8,11 @@
 )]
 
 mod backend;
+mod bus;
 mod bus_backend;
 mod kill;
 mod opening;
+mod reference;
 mod scratch;
 mod sqlite;
 mod uncached;

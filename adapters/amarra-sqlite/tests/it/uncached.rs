@@ -1,4 +1,4 @@
-//! The laws of the bus again, reading everything from the file and three records ahead.
+//! The laws of the bus again, reading everything from the file.
 
 type Bus = crate::bus_backend::Bus<false>;
 
