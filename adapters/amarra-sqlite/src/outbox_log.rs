@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use amarra_core::{PartitionKey, Timestamp};
 use amarra_messaging::message::{Epoch, Owner, Pos, Seq, Shard};
-use amarra_messaging::outbox::{Backlog, Chunk, Cursor, Lease, LogError, ParkedRow, Resumed, Row, Snapshot};
+use amarra_messaging::outbox::{
+    Backlog, Chunk, Cursor, Lease, LogError, ParkedRow, Resumed, Row, Snapshot,
+};
 use amarra_messaging::{OutboxLog, Topic};
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;

@@ -16,7 +16,7 @@ use amarra_messaging::transport::Publish;
 use amarra_messaging::{
     Consumer, ConsumerError, Group, Offset, Polled, PublishError, Session, Topic, Transport,
 };
-use amarra_sqlite::{BusConfig, MemberConfig, OpenError, SqliteBus, TopicConfig};
+use amarra_sqlite::{BusConfig, MemberConfig, OpenError, SqliteBus, Synchronous, TopicConfig};
 use async_trait::async_trait;
 
 use crate::scratch::{Scratch, runtime};
@@ -62,6 +62,7 @@ impl Bed {
         config.record_bytes_max = RECORD_BYTES_MAX + 1024;
         if !self.cached {
             (config.cache_bytes, config.read_ahead) = (0, 64);
+            config.synchronous = Synchronous::Normal;
         }
         let env = amarra_tokio::environment();
         for _ in 0..5000 {
