@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use amarra_core::Environment;
-use amarra_kafka::{ConsumerConfig, KafkaConfig, KafkaConsumer, KafkaTransport, Mode};
+use amarra_kafka::{
+    ConsumerConfig, KafkaAdmin, KafkaConfig, KafkaConsumer, KafkaError, KafkaTransport, Mode,
+    TopicSpec,
+};
 use amarra_messaging::{Consumer, Group, OutboxLog, Topic, Transport};
 use amarra_postgres::{PgDatabase, PgLogConfig, PgOutboxLog, PgReadModel, PgStore};
 use amarra_shop::ServicePorts;
+use amarra_shop::contract::topics as names;
 use amarra_sqlite::{MemberConfig, SqliteBus, SqliteDatabase};
 use amarra_store::Store;
 
@@ -79,16 +83,17 @@ pub(crate) enum Broker {
 
 impl Broker {
     /// Reaches the cluster and checks that every topic is there.
-    #[expect(clippy::unused_async, reason = "the topics are checked here")]
     pub(crate) async fn kafka(config: &Config) -> Result<Self, Failure> {
-        let section = &config.kafka;
-        let relay = config.relay.config();
-        let defaults = KafkaConfig::new(&section.bootstrap);
-        let mode = if section.transactional { Mode::Transactional } else { Mode::Idempotent };
-        let delivery_timeout = relay.publish_timeout;
-        let kafka = KafkaConfig { mode, delivery_timeout, ..defaults };
-        kafka.validate().refuse_for("kafka")?;
-        let session_timeout = section.session_timeout.0;
+        let kafka = kafka(config);
+        let admin = KafkaAdmin::new(kafka.clone()).refuse_for("kafka")?;
+        admin.check(&topics(config, &kafka)).await.map_err(|e| {
+            let hint = match e {
+                KafkaError::Missing { .. } => "; run `amarra migrate --config FILE`",
+                _ => "",
+            };
+            Failure::refused(format!("kafka: {e}{hint}"))
+        })?;
+        let session_timeout = config.kafka.session_timeout.0;
         let member = ConsumerConfig { session_timeout, ..ConsumerConfig::default() };
         member.validate().refuse_for("kafka")?;
         Ok(Self::Kafka(kafka, member))
@@ -150,4 +155,27 @@ impl Broker {
             bus.close().await;
         }
     }
+}
+
+/// Makes the topics that are missing, and checks all.
+pub(crate) async fn make_topics(config: &Config) -> Result<(), Failure> {
+    let kafka = kafka(config);
+    let admin = KafkaAdmin::new(kafka.clone()).refuse_for("kafka")?;
+    admin.ensure(&topics(config, &kafka)).await.refuse_for("kafka")
+}
+
+fn kafka(config: &Config) -> KafkaConfig {
+    let section = &config.kafka;
+    let mode = if section.transactional { Mode::Transactional } else { Mode::Idempotent };
+    let delivery_timeout = config.relay.config().publish_timeout;
+    KafkaConfig { mode, delivery_timeout, ..KafkaConfig::new(&section.bootstrap) }
+}
+
+/// Lists every topic the shop needs, as it has to be.
+fn topics(config: &Config, kafka: &KafkaConfig) -> Vec<TopicSpec> {
+    let section = &config.kafka;
+    let replicas = Some(section.replication);
+    let plain = names::ALL.iter().map(|name| TopicSpec::new(name, section.partitions));
+    let all = plain.chain([TopicSpec::fences(kafka)]);
+    all.map(|spec| TopicSpec { replicas, ..spec }).collect()
 }

@@ -9,6 +9,7 @@ use crate::config::{self, Config};
 use crate::name::Name;
 use crate::output::say;
 use crate::refusal::{Failure, Refuse};
+use crate::storage::make_topics;
 use crate::{schema, serve};
 
 /// The schema of every database.
@@ -71,6 +72,11 @@ pub(crate) async fn migrate(on: &OnServers) -> Result<(), Failure> {
     for name in names(on.service)? {
         migrate_one(&config, name).await?;
         done("migrated", name.as_str(), on.json);
+    }
+    // A service's own migration may run where the broker is out of reach.
+    if on.service.is_none() {
+        make_topics(&config).await?;
+        done("migrated", "topics", on.json);
     }
     Ok(())
 }

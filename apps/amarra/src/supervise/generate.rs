@@ -13,6 +13,7 @@ use crate::config;
 use crate::name::Name;
 use crate::refusal::{Failure, Refuse};
 use crate::secrets::{Vault, make_folder};
+use crate::storage::make_topics;
 
 /// What a shop's databases and roles are called before the service's own name.
 const PREFIX: &str = "amarra";
@@ -55,6 +56,8 @@ pub(super) async fn shop(args: &Supervise, data: &Path) -> Result<PathBuf, Failu
         migrate_one(&config, name).await?;
         event::made("migrated", name.as_str());
     }
+    make_topics(&config).await?;
+    event::made("migrated", "topics");
     Ok(path)
 }
 
