@@ -147,9 +147,9 @@ async fn migrate(
 /// The one connection of a file that writes.
 ///
 /// # State
-/// Closed for good, or without a connection until the next call makes one, or in a transaction that
-/// was begun and not ended. Whoever begins the next one ends what a dropped unit or a cancelled call
-/// left behind, so that dropping needs no runtime.
+/// Closed for good, or without a connection until the next call makes one, or in a transaction
+/// that was begun and not ended. Whoever begins the next one ends what a dropped unit or a
+/// cancelled call left behind, so that dropping needs no runtime.
 #[derive(Debug)]
 pub(crate) struct Writer {
     options: SqliteConnectOptions,

@@ -121,7 +121,8 @@ mod tests {
             ids in proptest::collection::btree_set(0_u64..6, 1..6),
         ) {
             let all = partitions("t", count);
-            let before = { all.clone() }.into_iter().zip(before.into_iter().map(MemberId)).collect();
+            let before = before.into_iter().map(MemberId);
+            let before = { all.clone() }.into_iter().zip(before).collect();
             let topics: Arc<[Topic]> = [Topic::from("t")].into();
             let members: BTreeMap<_, _> =
                 ids.iter().map(|&id| (MemberId(id), Arc::clone(&topics))).collect();

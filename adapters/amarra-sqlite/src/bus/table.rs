@@ -207,7 +207,7 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// Inserts records, many in one statement: each statement is a round trip to the thread that writes.
+/// Inserts records, many in one statement: each is a round trip to the thread that writes.
 async fn append(
     connection: &mut SqliteConnection,
     mut records: &[(i64, Record)],
