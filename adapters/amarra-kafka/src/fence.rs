@@ -10,7 +10,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError as DriverError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use crate::client::client;
@@ -39,10 +39,12 @@ pub(crate) enum FenceError {
 /// the same, and committed reads would wait for the open transactions of other shards.
 pub(crate) struct Fences {
     config: KafkaConfig,
-    /// None only while this is dropped: the follower has to be the last to let go.
-    follower: Option<Arc<BaseConsumer<Quiet>>>,
     shared: Arc<Shared>,
-    claimer: Mutex<Option<BaseProducer<Quiet>>>,
+    /// Writes, and asks for the end: what the follower asked would wait behind its own fetch. None
+    /// only while this is dropped.
+    claimer: Option<BaseProducer<Quiet>>,
+    /// The claimer has met a broker.
+    met: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -79,16 +81,21 @@ impl Fences {
             .set("isolation.level", "read_uncommitted")
             .set("fetch.error.backoff.ms", "20");
         let consumer: BaseConsumer<Quiet> = properties.create_with_context(Quiet)?;
-        let mut partitions = TopicPartitionList::new();
-        partitions.add_partition_offset(&config.fence_topic, 0, Offset::Beginning)?;
-        consumer.assign(&partitions)?;
-        let (consumer, shared) = (Arc::new(consumer), Arc::<Shared>::default());
-        let (own, known) = (Arc::clone(&consumer), Arc::clone(&shared));
+        let timeout = config.request_timeout.as_millis().to_string();
+        let mut properties = client(config);
+        properties.set("acks", "all").set("linger.ms", "0").set("message.timeout.ms", timeout);
+        let claimer = Some(properties.create_with_context(Quiet)?);
+        let shared = Arc::<Shared>::default();
+        let known = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("kafka fences".to_owned());
-        let spawned = thread.spawn(move || follow(&own, &known));
+        let own = config.clone();
+        let spawned = thread.spawn(move || {
+            if begin(&consumer, &own, &known) {
+                follow(&consumer, &known);
+            }
+        });
         spawned.map_err(|e| DriverError::ClientCreation(e.to_string()))?;
-        let config = config.clone();
-        Ok(Self { config, follower: Some(consumer), shared, claimer: Mutex::default() })
+        Ok(Self { config: config.clone(), shared, claimer, met: AtomicBool::new(false) })
     }
 
     /// Tells whether a newer epoch of a shard is known without asking anybody.
@@ -119,10 +126,16 @@ impl Fences {
 
     /// Waits until everything that was in the topic at the time of the call is known.
     fn catch_up(&self) -> Result<(), FenceError> {
-        let Some(follower) = &self.follower else { return Ok(()) };
+        let Some(claimer) = &self.claimer else { return Ok(()) };
         let topic = &self.config.fence_topic;
         let until = Instant::now().checked_add(self.config.request_timeout);
-        let asked = follower.fetch_watermarks(topic, 0, self.config.request_timeout);
+        if !self.met.load(Ordering::Relaxed) {
+            // Else librdkafka may put the question off for half a second.
+            let met = claimer.client().fetch_metadata(Some(topic), self.config.request_timeout);
+            met.map_err(|e| self.unavailable(&e))?;
+            self.met.store(true, Ordering::Relaxed);
+        }
+        let asked = claimer.client().fetch_watermarks(topic, 0, self.config.request_timeout);
         let (low, high) = asked.map_err(|e| self.unavailable(&e))?;
         let mut known = self.shared.lock();
         while known.next < high && low < high {
@@ -139,32 +152,19 @@ impl Fences {
     }
 
     fn write(&self, key: &str, epoch: u64) -> Result<(), FenceError> {
-        let mut claimer = self.claimer.lock().unwrap_or_else(PoisonError::into_inner);
-        let producer = match claimer.take() {
-            Some(producer) => producer,
-            None => self.claimer().map_err(|e| self.unavailable(&e))?,
-        };
+        let Some(claimer) = &self.claimer else { return Ok(()) };
         let (outcome, value) = (Arc::<Outcome>::default(), epoch.to_string());
         let record = BaseRecord::with_opaque_to(&self.config.fence_topic, Arc::clone(&outcome));
         let record = record.partition(0).key(key).payload(&value);
-        producer.send(record).map_err(|(e, _)| self.unavailable(&e))?;
+        claimer.send(record).map_err(|(e, _)| self.unavailable(&e))?;
         // The driver reports in any case, at the latest after its own timeout.
         let reported = loop {
-            producer.poll(REPORT);
+            claimer.poll(REPORT);
             if let Some(reported) = outcome.take() {
                 break reported;
             }
         };
-        reported.map_err(|e| self.unavailable(&e))?;
-        *claimer = Some(producer);
-        Ok(())
-    }
-
-    fn claimer(&self) -> Result<BaseProducer<Quiet>, DriverError> {
-        let timeout = self.config.request_timeout.as_millis().to_string();
-        let mut properties = client(&self.config);
-        properties.set("acks", "all").set("linger.ms", "0").set("message.timeout.ms", timeout);
-        properties.create_with_context(Quiet)
+        reported.map_err(|e| self.unavailable(&e))
     }
 
     fn unavailable(&self, e: &DriverError) -> FenceError {
@@ -191,12 +191,10 @@ impl fmt::Debug for Fences {
 
 impl Drop for Fences {
     fn drop(&mut self) {
-        self.follower = None;
         self.shared.stopped.store(true, Ordering::Release);
-        if let Some(claimer) = self.claimer.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // Ending a client waits for its threads.
-            std::thread::spawn(move || drop(claimer));
-        }
+        let claimer = self.claimer.take();
+        // Ending a client waits for its threads.
+        std::thread::spawn(move || drop(claimer));
     }
 }
 
@@ -204,6 +202,24 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Begins to read, once there is a topic; `false` when nobody is interested any more.
+fn begin(consumer: &BaseConsumer<Quiet>, config: &KafkaConfig, shared: &Shared) -> bool {
+    let assign = || {
+        // An assignment before the first metadata waits half a second for them.
+        consumer.fetch_metadata(Some(&config.fence_topic), config.request_timeout)?;
+        let mut partitions = TopicPartitionList::new();
+        partitions.add_partition_offset(&config.fence_topic, 0, Offset::Beginning)?;
+        consumer.assign(&partitions)
+    };
+    while !shared.stopped.load(Ordering::Acquire) {
+        match assign() {
+            Ok(()) => return true,
+            Err(e) => shared.lock().failure = Some(e.to_string()),
+        }
+    }
+    false
 }
 
 fn follow(consumer: &BaseConsumer<Quiet>, shared: &Shared) {

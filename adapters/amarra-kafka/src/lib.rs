@@ -1,5 +1,6 @@
 //! Publishing on Apache Kafka; what the port promises and the broker cannot is in `transport`.
 
+pub mod admin;
 mod client;
 pub mod config;
 pub mod consumer;
@@ -7,6 +8,7 @@ pub mod error;
 mod fence;
 pub mod transport;
 
+pub use admin::{KafkaAdmin, TopicSpec};
 pub use config::{KafkaConfig, Mode};
 pub use consumer::{ConsumerConfig, KafkaConsumer};
 pub use error::KafkaError;

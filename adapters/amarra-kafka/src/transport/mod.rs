@@ -22,7 +22,7 @@ use crate::fence::{FenceError, Fences};
 /// How long the first try at taking a transactional id may last. librdkafka looks again only after
 /// half a second when the coordinator still ends the transaction of a predecessor; a new client
 /// looks at once.
-const TAKE: Duration = Duration::from_millis(150);
+const TAKE: Duration = Duration::from_millis(100);
 
 /// Opens publishing sessions for the shards of one outbox.
 ///
@@ -97,32 +97,49 @@ impl Shared {
     /// whoever takes the id later than a newer epoch made its claim finds that claim.
     fn open(&self, lease: &Lease) -> Result<Client, Unopened> {
         let (name, epoch) = (self.name(lease), lease.epoch.0);
+        // It connects while the claim is made.
+        let client = self.start(&name)?;
         self.fences.claim(&name, epoch)?;
         let client = match self.config.mode {
             Mode::Idempotent => {
-                Client::start(&self.config, "").map_err(|e| self.unavailable(&e))?
+                self.meet(&client)?;
+                client
             }
-            Mode::Transactional => self.take(&name)?,
+            Mode::Transactional => self.take(client, &name)?,
         };
         self.fences.check(&name, epoch)?;
         Ok(client)
     }
 
-    /// Makes a client that holds a transactional id.
-    fn take(&self, name: &str) -> Result<Client, Unopened> {
-        let started = Instant::now();
-        let mut patience = TAKE;
+    fn start(&self, name: &str) -> Result<Client, Unopened> {
+        Client::start(&self.config, name).map_err(|e| self.unavailable(&e))
+    }
+
+    /// Waits until a client has met a broker: what it is asked before, librdkafka puts off for half
+    /// a second.
+    fn meet(&self, client: &Client) -> Result<(), Unopened> {
+        let Some(native) = client.native() else { return Ok(()) };
+        let topic = Some(self.config.fence_topic.as_str());
+        let met = native.client().fetch_metadata(topic, self.config.request_timeout);
+        met.map(drop).map_err(|e| self.unavailable(&e))
+    }
+
+    /// Takes a transactional id with a client, or with another one in its place.
+    fn take(&self, client: Client, name: &str) -> Result<Client, Unopened> {
+        let (started, mut client, mut patience) = (Instant::now(), client, TAKE);
         loop {
+            self.meet(&client)?;
             let left = self.config.request_timeout.saturating_sub(started.elapsed());
-            let client = Client::start(&self.config, name).map_err(|e| self.unavailable(&e))?;
-            let Some(native) = client.native() else { continue };
-            let taken = native.init_transactions(patience.min(left));
-            drop(native);
+            let taken = match client.native() {
+                Some(native) => native.init_transactions(patience.min(left)),
+                None => Err(DriverError::Canceled),
+            };
             match taken {
                 Ok(()) => return Ok(client),
                 Err(e) if left <= patience || !may_retry(&e) => return Err(self.unavailable(&e)),
-                Err(_) => patience = patience.saturating_mul(2),
+                Err(_) => client = self.start(name)?,
             }
+            patience = patience.saturating_mul(3) / 2;
         }
     }
 
