@@ -20,6 +20,9 @@ const PLANTED: usize = 6;
 
 /// Packages whose tests start real servers.
 const REAL_SERVERS: [&str; 3] = ["amarra-kafka", "amarra-postgres", "testbed"];
+/// The package of which only some tests do, and the module those are in.
+const APP: &str = "amarra";
+const SERVER_TESTS: &str = "servers::";
 
 /// Runs every test; `fast` leaves out, by name, what takes minutes.
 pub(crate) fn run(out: &Output, fast: bool) -> Result<bool, String> {
@@ -39,6 +42,7 @@ pub(crate) fn run(out: &Output, fast: bool) -> Result<bool, String> {
             "── left out by --fast, for want of servers: {}",
             REAL_SERVERS.join(", ")
         ));
+        out.say(&format!("── left out by --fast, for want of servers: {SERVER_TESTS} of {APP}"));
     } else {
         note("lint", lint::run(out)?);
         note("servers", servers(out));
@@ -100,6 +104,10 @@ fn ordinary(out: &Output, root: &Path, fast: bool, results: &mut Results) -> Res
     arguments.extend(left_out(fast).iter().flat_map(|package| ["--exclude", package]));
     let binaries = conformance::binaries(root, &arguments)?;
     arguments.push("--no-fail-fast");
+    if fast {
+        // No other package has tests in a module of that name.
+        arguments.extend(["--", "--skip", SERVER_TESTS]);
+    }
     let command = cargo_in(root, &arguments);
     followed(out, "unit, law and doc tests", command, |line| results.follow(line, &binaries))
 }
