@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use amarra_messaging::inbox::InboxConfig;
+
 use crate::error::{PgError, require};
 
 /// One service's database, as one process reaches it.
@@ -62,6 +64,8 @@ pub struct PgConfig {
     /// The longest lease of an outbox shard or timer claim, above zero; a longer one asked for is
     /// cut to it.
     pub lease_max: Duration,
+    /// What each group remembers of the messages it applied: rows, a window or an offset.
+    pub inbox: InboxConfig,
 }
 
 impl PgConfig {
@@ -85,6 +89,7 @@ impl PgConfig {
             message_bytes_max: 1 << 20,
             shards: 4,
             lease_max: Duration::from_secs(300),
+            inbox: InboxConfig::default(),
         }
     }
 
@@ -116,7 +121,9 @@ impl PgConfig {
         require((1..=10_000).contains(&self.load_max), "load_max", "must be 1 to 10000")?;
         require(self.rows_max > 0, "rows_max", "must be at least 1")?;
         require(self.message_bytes_max > 0, "message_bytes_max", "must be at least 1")?;
-        require(self.shards > 0, "shards", "must be at least 1")
+        require(self.shards > 0, "shards", "must be at least 1")?;
+        let windows = "must be a multiple of 64 from 64 to 65536";
+        require(self.inbox.validate().is_ok(), "inbox.window_bits", windows)
     }
 }
 

@@ -25,6 +25,7 @@ impl Default for Migrations {
         let ours = [
             (1, "core", include_str!("../migrations/0001_core.sql")),
             (2, "outbox", include_str!("../migrations/0002_outbox.sql")),
+            (3, "inbox", include_str!("../migrations/0003_inbox.sql")),
         ];
         let mut all = Self { list: Vec::new() };
         for (version, name, sql) in ours {

@@ -77,6 +77,19 @@ const PREPARED: &[(&str, &str)] = &[
          ORDER BY ticket LIMIT 1 FOR UPDATE",
     ),
     (
+        "amarra_windows(text[], text[], bigint[], text[], bigint[], bytea[])",
+        "UPDATE inbox_window i SET bits = w.bits \
+         FROM unnest($1, $2, $3, $4, $5, $6) AS w (grp, topic, partition, source, shard, bits) \
+         WHERE i.grp = w.grp AND i.topic = w.topic AND i.partition = w.partition \
+             AND i.source = w.source AND i.shard = w.shard",
+    ),
+    (
+        "amarra_offsets(text[], text[], bigint[], bigint[])",
+        "UPDATE inbox_offset i SET next = w.next \
+         FROM unnest($1, $2, $3, $4) AS w (grp, topic, partition, next) \
+         WHERE i.grp = w.grp AND i.topic = w.topic AND i.partition = w.partition",
+    ),
+    (
         "amarra_view_get(text, text)",
         "SELECT position, body FROM view_rows WHERE view = $1 AND key = $2",
     ),

@@ -1,6 +1,7 @@
 //! The unit-of-work port: rows locked and read at once, writes sent together at the commit.
 
 mod commit;
+mod inbox;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amarra_core::{AggregateId, Timestamp, Version};
-use amarra_messaging::message::{Delivery, Incoming, Outgoing};
-use amarra_messaging::{Admit, Group, Inbox, Outbox, Parked, ParkingLot, Topic, TxError};
+use amarra_messaging::message::{Delivery, Outgoing};
+use amarra_messaging::{Group, Outbox, Parked, ParkingLot, Topic, TxError};
 use amarra_store::read_model::{ViewRow, ViewWrite};
 use amarra_store::unit::StoredState;
 use amarra_store::{AuditDraft, Claim, IdempotencyKey, Idempotent, StoredResponse, UnitOfWork};
@@ -25,7 +26,6 @@ use crate::config::PgConfig;
 use crate::database::PgDatabase;
 use crate::error::{sqlstate, tx_error};
 use crate::idempotency;
-use crate::inbox::PgInbox;
 use crate::outbox::PgOutbox;
 use crate::parking;
 use crate::sql::{Answer, Argument, Script, lock_key};
@@ -36,8 +36,9 @@ use crate::timers;
 /// `load`, `load_view`, `first_parked` and `begin_idempotent` take advisory locks, which exist for
 /// absent rows as well and write nothing. `save`, `schedule`, `audit`, `write_view` and
 /// `record_response` are kept and sent at the commit: what a caller may know of them before,
-/// whether a version fits, was read under the lock. `enqueue`, `admit`, `park` and `unpark` are
-/// sent at once: their sequence values and their waits are part of their laws.
+/// whether a version fits, was read under the lock. `enqueue`, `park` and `unpark` are sent at
+/// once: their sequence values and their waits are part of their laws. So is `admit` by id; by
+/// position and by offset it locks and reads once and is then kept.
 ///
 /// # Invariant
 /// A call that failed, or was dropped half-way, leaves the unit refused: it cannot commit.
@@ -369,22 +370,6 @@ impl Outbox for PgUnit {
             .call(|conn| Box::pin(async move { Ok(outbox.enqueue(conn, messages).await) }))
             .await?;
         appended.or_else(|e| self.fail(e))
-    }
-}
-
-#[async_trait]
-impl Inbox for PgUnit {
-    async fn admit(&mut self, group: &Group, message: &Incoming) -> Result<Admit, TxError> {
-        self.open()?;
-        self.touched = true;
-        let admit = self.call(|conn| Box::pin(PgInbox::rows(conn, group, message))).await?;
-        Ok(match admit {
-            Some(xid) => {
-                self.xid = Some(xid);
-                Admit::Fresh
-            }
-            None => Admit::Duplicate,
-        })
     }
 }
 

@@ -10,6 +10,7 @@ use amarra_store::unit::StoredState;
 use amarra_store::{AuditDraft, IdempotencyKey, StoredResponse};
 use bytes::Bytes;
 
+use super::inbox::Admissions;
 use crate::config::PgConfig;
 use crate::sql::{Argument, Script, lock_key};
 
@@ -60,6 +61,7 @@ pub(super) struct Writes {
     pub(super) responses: BTreeMap<KeyName, (IdempotencyKey, StoredResponse)>,
     pub(super) audit: Vec<AuditDraft>,
     pub(super) views: BTreeMap<ViewName, View>,
+    pub(super) admissions: Admissions,
 }
 
 impl Writes {
@@ -89,6 +91,7 @@ impl Writes {
             );
         }
         self.write_views(config, &mut execute);
+        self.admissions.script(&mut execute);
         updated
     }
 

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use amarra_conformance::{
-    Backend, CommandBackend, CommitLoss, HandlerBackend, ProcessorBackend, StoreBackend, ledger,
+    Backend, CommandBackend, CommitLoss, HandlerBackend, ProcessorBackend, StoreBackend, inbox,
+    ledger,
 };
 use amarra_core::Environment;
 use amarra_messaging::runtime::Processor;
@@ -99,6 +100,7 @@ impl<V> Pg<V> {
             message_bytes_max: 64 << 10,
             connections_max: 12,
             resolve_timeout: RESOLVE,
+            inbox: inbox::config(),
             ..PgConfig::new(url)
         }
     }

@@ -8,6 +8,8 @@ macro_rules! laws {
             amarra_conformance::outbox_laws!(Pg<$version>);
             amarra_conformance::outbox_log_laws!(Pg<$version>);
             amarra_conformance::inbox_laws!(Pg<$version>);
+            amarra_conformance::inbox_window_laws!(Pg<$version>);
+            amarra_conformance::inbox_offset_laws!(Pg<$version>);
             amarra_conformance::parking_laws!(Pg<$version>);
             amarra_conformance::barrier_laws!(Pg<$version>);
             amarra_conformance::store_laws!(Pg<$version>);

@@ -10,6 +10,7 @@
 
 mod backend;
 mod conformance;
+mod inbox;
 mod litmus;
 mod outbox_bed;
 mod own;
