@@ -8,7 +8,11 @@
     reason = "tests fail by panicking"
 )]
 
+mod admin;
 mod backend;
 mod bed;
+mod consumer;
+mod faults;
 mod reader;
+mod records;
 mod transport;
