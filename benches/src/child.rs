@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) owner: String,
     /// It tells of wake-ups from other processes.
     pub(crate) bridge: bool,
+    /// Properties of librdkafka, `key=value`.
+    pub(crate) properties: Vec<String>,
     /// It ends after so many messages, or never.
     pub(crate) until: Option<u64>,
     /// It tells of every chunk, not only ten times a second.
@@ -132,7 +134,9 @@ pub(crate) async fn relay_on(
     let log = Arc::new(PgOutboxLog::open(database, log).await?);
     let mode = if plan.exactly_once { Mode::Transactional } else { Mode::Idempotent };
     let lease = Duration::from_millis(plan.lease_ms);
-    let kafka = KafkaConfig { mode, ..KafkaConfig::new(&plan.bootstrap) };
+    let split = |property: &String| property.split_once('=').map(|(k, v)| (k.into(), v.into()));
+    let extra = plan.properties.iter().filter_map(split).collect();
+    let kafka = KafkaConfig { mode, extra, ..KafkaConfig::new(&plan.bootstrap) };
     let transport = Arc::new(KafkaTransport::new(kafka, "orders")?);
     let config = RelayConfig { lease, chunk_rows_max: plan.chunk, ..RelayConfig::default() };
     let owner = Owner::from(plan.owner.as_str());

@@ -20,6 +20,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// For librdkafka as well: it frees on one thread what it allocated on another, a lot of it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Whatever went wrong, in words.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 

@@ -65,6 +65,26 @@ pub(crate) fn cpu_micros(pid: &str) -> u64 {
     stat(&format!("/proc/{pid}/stat"))
 }
 
+/// Returns those of a process and everything that came out of it and runs.
+pub(crate) fn cpu_micros_of_family(pid: u32) -> u64 {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return 0 };
+    let read = |process: std::fs::DirEntry| {
+        let id: u32 = process.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
+        let parent = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        Some((id, parent, ticks(&stat)))
+    };
+    let all: Vec<(u32, u32, u64)> = processes.flatten().filter_map(read).collect();
+    let mut family = vec![pid];
+    let mut at = 0;
+    while let Some(parent) = family.get(at).copied() {
+        family.extend(all.iter().filter(|(_, p, _)| *p == parent).map(|(id, ..)| *id));
+        at += 1;
+    }
+    let ours = all.iter().filter(|(id, ..)| family.contains(id));
+    ours.map(|(.., ticks)| ticks * 10_000).sum()
+}
+
 /// Returns those of this process's threads whose names begin with none of `but`.
 pub(crate) fn cpu_micros_of_threads(but: &[&str]) -> u64 {
     let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return 0 };
@@ -78,12 +98,15 @@ pub(crate) fn cpu_micros_of_threads(but: &[&str]) -> u64 {
 }
 
 fn stat(path: &str) -> u64 {
-    let stat = std::fs::read_to_string(path).unwrap_or_default();
+    // A hundred ticks a second, whatever the kernel's own.
+    ticks(&std::fs::read_to_string(path).unwrap_or_default()) * 10_000
+}
+
+/// Returns what a process or thread used, user's and system's, in ticks.
+fn ticks(stat: &str) -> u64 {
     // The name may hold spaces and brackets; nothing after it does.
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let mut fields = rest.split_ascii_whitespace().skip(11);
     let mut next = || fields.next().and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
-    let ticks = next() + next();
-    // A hundred ticks a second, whatever the kernel's own.
-    ticks * 10_000
+    next() + next()
 }

@@ -1,5 +1,6 @@
 //! The servers of a run: PostgreSQL and Kafka of its own, which force everything to the disk.
 
+use amarra_kafka::KafkaConfig;
 use amarra_messaging::Topic;
 use amarra_postgres::{
     Migrations, PartitionsConfig, PgConfig, PgDatabase, PgPartitions, migrate,
@@ -11,6 +12,7 @@ use sqlx::{Connection as _, PgConnection};
 use testbed::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres};
 
 use crate::Failure;
+use crate::process::cpu_micros_of_family;
 
 /// Sequence values of a partition of the outbox.
 const PARTITION_ROWS: u64 = 1_000_000;
@@ -38,13 +40,21 @@ impl Servers {
             ..PgOptions::default()
         };
         let pg = Postgres::start(PgVersion::V18, options)?;
-        let kafka = Kafka::start(KafkaOptions { heap_mib: 1_024, ..KafkaOptions::default() })?;
+        let optimized = std::env::var_os("C1").is_none();
+        let options = KafkaOptions { heap_mib: 1_024, optimized, ..KafkaOptions::default() };
+        let kafka = Kafka::start(options)?;
         Ok(Self { pg, kafka })
     }
 
     /// Returns Kafka's address.
     pub(crate) fn bootstrap(&self) -> String {
         self.kafka.bootstrap()
+    }
+
+    /// Returns the microseconds of processor time that PostgreSQL's and Kafka's processes used.
+    pub(crate) fn cpu_micros(&self) -> (u64, u64) {
+        let of = |pid: Option<u32>| pid.map_or(0, cpu_micros_of_family);
+        (of(self.pg.pid()), of(self.kafka.pid(1)))
     }
 
     /// Makes a database with our schema and room for so many outbox rows.
@@ -80,11 +90,23 @@ impl Servers {
     /// Makes a topic.
     pub(crate) async fn topic(&self, name: &str, partitions: i32) -> Result<Topic, Failure> {
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        self.create(topic).await?;
+        Ok(Topic::from(name))
+    }
+
+    /// Makes the topic of the sessions' epochs.
+    pub(crate) async fn fences(&self) -> Result<(), Failure> {
+        let fences = KafkaConfig::new("").fence_topic;
+        let topic = NewTopic::new(&fences, 1, TopicReplication::Fixed(1));
+        self.create(topic.set("cleanup.policy", "compact")).await
+    }
+
+    async fn create(&self, topic: NewTopic<'_>) -> Result<(), Failure> {
         let made = self.admin()?.create_topics(&[topic], &AdminOptions::new()).await?;
         for result in made {
             result.map_err(|(topic, code)| format!("topic {topic} cannot be made: {code}"))?;
         }
-        Ok(Topic::from(name))
+        Ok(())
     }
 
     /// Removes a topic, so that its log does not fill the disk.

@@ -23,8 +23,13 @@ pub(super) async fn run(run: &Run<'_>, exactly_once: bool) -> Result<(), Failure
     load::load(&config, &Maker::new(&topic)?, rows).await?;
     run.report.say(&format!("{case}: relaying"));
     let plan = Plan { exactly_once, until: Some(rows), ..run.plan(&config.url) };
+    let before = run.servers.cpu_micros();
     let told = relay(&plan)?;
+    let after = run.servers.cpu_micros();
     figures(run, case, rows, &told)?;
+    let per_message = |before: u64, after: u64| after.saturating_sub(before) as f64 / rows as f64;
+    run.report.row_of("postgres", case, "cpu_us_per_msg", per_message(before.0, after.0));
+    run.report.row_of("kafka", case, "cpu_us_per_msg", per_message(before.1, after.1));
     verify(run, case, &topic, rows)?;
     run.servers.drop_database(&name)?;
     run.servers.drop_topic(&topic).await
@@ -32,6 +37,15 @@ pub(super) async fn run(run: &Run<'_>, exactly_once: bool) -> Result<(), Failure
 
 fn relay(plan: &Plan) -> Result<Vec<Told>, Failure> {
     let mut relay = Relaying::start(plan)?;
+    if let Ok(wait) = std::env::var("PERF") {
+        let pid = relay.id().to_string();
+        std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_secs(1));
+            let _ = std::process::Command::new("perf")
+                .args(["record", "-q", "-F", "997", "-g", "-o", "/tmp/perf.child", "-p", &pid, "--", "sleep", &wait])
+                .status();
+        });
+    }
     let mut all = Vec::new();
     while let Some(told) = relay.next()? {
         all.push(told);

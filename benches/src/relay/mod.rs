@@ -27,6 +27,9 @@ pub(crate) struct Options {
     /// Rows of a chunk.
     #[arg(long, default_value_t = 4_096)]
     chunk: usize,
+    /// A property of librdkafka, `key=value`.
+    #[arg(long = "property")]
+    properties: Vec<String>,
     /// Shards of the outbox, and partitions of the topic.
     #[arg(long, default_value_t = 4)]
     shards: u16,
@@ -63,6 +66,7 @@ impl Run<'_> {
             lease_ms: 3_000,
             owner: "one".to_owned(),
             bridge: false,
+            properties: self.options.properties.clone(),
             until: None,
             every: false,
         }
@@ -79,6 +83,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     report.say("starting PostgreSQL and Kafka");
     let run = Run { options, servers: Servers::start()?, report };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run.servers.fences())?;
     if run.wants(Case::BacklogAtLeastOnce) {
         runtime.block_on(backlog::run(&run, false))?;
     }

@@ -111,7 +111,7 @@ fn duty(
         "java".to_owned(),
         format!("-Xmx{}m", options.heap_mib),
         "-XX:+UseSerialGC".to_owned(),
-        "-XX:TieredStopAtLevel=1".to_owned(),
+        format!("-XX:TieredStopAtLevel={}", if options.optimized { 4 } else { 1 }),
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn".to_owned(),
         "-cp".to_owned(),
         format!("{}/*", installed.jars.display()),

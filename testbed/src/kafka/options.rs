@@ -14,6 +14,9 @@ pub struct KafkaOptions {
     pub proxied: bool,
     /// The most heap of a node, in MiB, 128 to 8,192. 384, which was enough for every test.
     pub heap_mib: u32,
+    /// Compiles hot code as a server in production does. Off, because it takes processor time from
+    /// short tests; on for published figures.
+    pub optimized: bool,
     /// Further lines of `server.properties`, which win over those of the testbed.
     pub properties: Vec<(String, String)>,
     /// How long a start may take, at least a second. 120 s, because the machine may be busy
@@ -27,6 +30,7 @@ impl Default for KafkaOptions {
             nodes: 1,
             proxied: false,
             heap_mib: 384,
+            optimized: false,
             properties: Vec::new(),
             patience: Duration::from_secs(120),
         }
