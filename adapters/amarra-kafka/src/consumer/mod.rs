@@ -107,9 +107,7 @@ impl KafkaConsumer {
             self.commit = Some(tokio::task::spawn_blocking(move || commit(&client, &tpl)));
             match self.settle(until).await {
                 Ok(Some(Err(e))) if is_rebalance(&e) => sleep(AGAIN).await,
-                Ok(Some(Err(e))) if e.rdkafka_error_code() == Some(LOST) => {
-                    return Err(ConsumerError::Fenced);
-                }
+                Ok(Some(Err(e))) if is_expelled(&e) => return Err(ConsumerError::Fenced),
                 Ok(Some(Err(e))) => return Err(unavailable(e.to_string())),
                 Ok(_) => return Ok(()),
                 Err(e) => return Err(e),
@@ -158,6 +156,12 @@ fn is_rebalance(e: &DriverError) -> bool {
                 | Code::StaleMemberEpoch
         )
     )
+}
+
+/// Tells whether the member that committed is none any more.
+fn is_expelled(e: &DriverError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(e.rdkafka_error_code(), Some(LOST | Code::Fatal | Code::FencedInstanceId))
 }
 
 fn native(offsets: &[(TopicPartition, Offset)]) -> TopicPartitionList {

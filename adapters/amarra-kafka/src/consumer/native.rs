@@ -35,6 +35,8 @@ fn base(kafka: &KafkaConfig, group: &Group, config: &ConsumerConfig) -> ClientCo
     // The broker holds a fetch that long, which is not a failure.
     let held = config.fetch_wait_max.saturating_add(Duration::from_secs(1));
     let kib = config.prefetch_bytes_max.div_ceil(1 << 10);
+    // It bounds what is published, but the library wants it within what is fetched.
+    let published = config.fetch_bytes_max.min(1_000_000);
     let mut client = client::client(kafka);
     client
         .set("group.id", group.as_str())
@@ -46,6 +48,7 @@ fn base(kafka: &KafkaConfig, group: &Group, config: &ConsumerConfig) -> ClientCo
         .set("max.poll.interval.ms", millis(config.max_poll_interval))
         .set("socket.timeout.ms", millis(kafka.request_timeout.max(held)))
         .set("socket.nagle.disable", "true")
+        .set("message.max.bytes", published.to_string())
         .set("fetch.min.bytes", "1")
         .set("fetch.wait.max.ms", millis(config.fetch_wait_max))
         .set("fetch.max.bytes", config.fetch_bytes_max.to_string())

@@ -1,0 +1,52 @@
+//! A broker that goes and comes back.
+
+use std::time::{Duration, Instant};
+
+use amarra_kafka::KafkaConfig;
+use amarra_kafka::consumer::Protocol;
+use amarra_messaging::ConsumerError;
+
+use super::reading::{Reading, at, fill, poll_until, topic};
+use super::server::{alone, quick};
+use crate::bed::PATIENCE;
+
+async fn goes_on(protocol: Protocol) {
+    let server = super::server::server();
+    let topic = topic(server, 1).await;
+    let at = at(&topic, 0);
+    fill(server, &at, 0..5).await;
+    let config = KafkaConfig { request_timeout: Duration::from_secs(1), ..server.config() };
+    let mut member = Reading::join(&config, &topic, &topic, quick(protocol));
+    member.until(1, 5).await;
+    member.commit(&at, 3).await.expect("a commit");
+
+    tokio::task::block_in_place(|| server.kafka.kill9()).expect("killed");
+    poll_until(&mut [&mut member], |m| !m[0].errors.is_empty()).await;
+    let gone = |e: &ConsumerError| matches!(e, ConsumerError::Unavailable { .. });
+    assert!(member.errors.iter().all(gone), "{:?}", member.errors);
+    let answer = member.commit(&at, 4).await;
+    assert!(answer.as_ref().is_err_and(gone), "a commit without a broker: {answer:?}");
+
+    tokio::task::block_in_place(|| server.kafka.start_all()).expect("the server back");
+    fill(server, &at, 5..8).await;
+    poll_until(&mut [&mut member], |m| m[0].offsets(0).contains(&7)).await;
+    // It may have been replaced meanwhile and have begun again at what was committed.
+    let offsets = member.offsets(0);
+    let last = offsets.iter().rposition(|offset| [3, 4, 5].contains(offset)).expect("records");
+    assert_eq!(offsets[last..], (offsets[last]..8).collect::<Vec<_>>(), "as read: {offsets:?}");
+    let started = Instant::now();
+    while member.commit(&at, 8).await.is_err() {
+        assert!(started.elapsed() < PATIENCE, "never committed: {:?}", member.errors);
+        member.poll().await;
+    }
+}
+
+#[test]
+fn a_member_goes_on_when_the_broker_comes_back() {
+    alone(async |_| goes_on(Protocol::Classic).await);
+}
+
+#[test]
+fn a_member_goes_on_when_the_broker_that_shares_comes_back() {
+    alone(async |_| goes_on(Protocol::Consumer).await);
+}
