@@ -9,4 +9,6 @@
 )]
 
 mod books;
+mod embedded;
+mod front;
 mod servers;
