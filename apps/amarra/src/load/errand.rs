@@ -204,14 +204,8 @@ async fn cancel(state: &State, errand: &Errand, token: &str, order: &str) {
 
 /// The staff ships and delivers once the order is confirmed.
 async fn deliver(state: &State, errand: &Errand, token: &str, order: &str) {
-    for _ in 0..40 {
-        state.env.sleep(Duration::from_millis(700)).await;
-        let (_, view) = state.front.once(&Ask::get(format!("/v1/orders/{order}"), token)).await;
-        match view.get("status").and_then(Value::as_str) {
-            Some("confirmed") => break,
-            Some("cancelled" | "rejected" | "refunded" | "refunding") => return,
-            _ => {}
-        }
+    if !is_confirmed(state, token, order).await {
+        return;
     }
     let staff = state.front.staff.as_str();
     let key = |what: &str| format!("{what}-{}-{}", state.args.seed, errand.number);
@@ -228,6 +222,21 @@ async fn deliver(state: &State, errand: &Errand, token: &str, order: &str) {
         let ask = Ask::send("POST", path, staff, json!({})).keyed(key("deliver"));
         state.front.until_answered(&ask, state.patience()).await;
     }
+}
+
+/// Waits until the order is confirmed; tells whether it is, or came to another end.
+async fn is_confirmed(state: &State, token: &str, order: &str) -> bool {
+    let give_up = state.env.monotonic().plus(state.patience());
+    while state.env.monotonic() < give_up {
+        state.env.sleep(Duration::from_millis(700)).await;
+        let (_, view) = state.front.once(&Ask::get(format!("/v1/orders/{order}"), token)).await;
+        match view.get("status").and_then(Value::as_str) {
+            Some("confirmed") => return true,
+            Some("cancelled" | "rejected" | "refunded" | "refunding") => return false,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Once every errand is done each customer's list holds every order placed, none of them twice.

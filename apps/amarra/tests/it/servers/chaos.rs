@@ -90,7 +90,7 @@ async fn ten_thousand_orders_outlive_the_death_of_every_service_and_server() {
     let began = Instant::now();
     let mut load = shop
         .command()
-        .args(["load", "--json", "--customers", "60", "--in-flight-max", "64"])
+        .args(["load", "--json", "--customers", "200", "--in-flight-max", "256"])
         .args(["--orders", &orders.to_string(), "--rate", "150", "--seed", &seed.to_string()])
         .args(["--stock", "1500", "--patience-s", "180", "--gateway", &shop.gateway()])
         .arg("--admin-password-file")

@@ -22,7 +22,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_amarra");
 const WITH_DATABASE: [&str; 6] =
     ["users", "catalog", "orders", "inventory", "payments", "notifications"];
 /// How long a shop may take to be ready, on a machine that is busy otherwise.
-const READY: Duration = Duration::from_secs(180);
+const READY: Duration = Duration::from_secs(60);
 
 /// Two servers and the eight processes of a shop on them.
 pub(super) struct Shop {
