@@ -1,4 +1,4 @@
-//! A relay process: the real relay on the real adapters, and what it tells whoever started it.
+//! A process of a run: the real relay on the real adapters, or writers, or both.
 
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
@@ -15,33 +15,60 @@ use amarra_postgres::{PgConfig, PgDatabase, PgLogConfig, PgOutboxLog};
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
-use crate::process::cpu_micros;
+use crate::process::{cpu_micros, cpu_micros_of_threads};
+use crate::writers::{Committed, Writing, write};
 
-/// What a relay process does.
+/// The thread whose work is the writers', not the relay's.
+const WRITERS: &str = "writers";
+
+/// What a process does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Plan {
     pub(crate) url: String,
     pub(crate) shards: u16,
+    /// None when it does not relay.
+    pub(crate) relaying: Option<Relaying>,
+    /// None when it does not write.
+    pub(crate) writing: Option<Writing>,
+    /// Wakes and is woken by other processes.
+    pub(crate) bridge: bool,
+}
+
+/// How a process relays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Relaying {
     pub(crate) bootstrap: String,
     pub(crate) exactly_once: bool,
     pub(crate) chunk: usize,
     pub(crate) connections: u16,
-    pub(crate) lease_ms: u64,
     pub(crate) owner: String,
-    /// It tells of wake-ups from other processes.
-    pub(crate) bridge: bool,
     /// Properties of librdkafka, `key=value`.
     pub(crate) properties: Vec<String>,
-    /// It ends after so many messages, or never.
+    /// The process ends after so many messages.
     pub(crate) until: Option<u64>,
     /// It tells of every chunk, not only ten times a second.
     pub(crate) every: bool,
 }
 
-/// What a relay process says on a line.
+/// What a process says on a line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Told {
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Told {
+    /// How its relay goes.
+    Relay(Progress),
+    /// What its writers wrote: they have ended.
+    Written {
+        committed: Vec<Committed>,
+        /// Processor time that was not theirs, meanwhile, in microseconds.
+        cpu: u64,
+    },
+}
+
+/// How a relay goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Progress {
     /// When, in microseconds since 1970.
     pub(crate) at: u64,
     /// Messages that the broker acknowledged so far.
@@ -61,7 +88,7 @@ pub(crate) fn now() -> u64 {
     since.map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// Runs a relay process until it is done or its starter is gone.
+/// Runs a process until it is done or its starter is gone.
 pub(crate) fn run(plan: &str) -> Result<(), Failure> {
     let plan: Plan = serde_json::from_str(plan)?;
     std::thread::spawn(|| {
@@ -69,85 +96,110 @@ pub(crate) fn run(plan: &str) -> Result<(), Failure> {
         let _ = std::io::stdin().read(&mut [0]);
         std::process::exit(1);
     });
-    let telling = Arc::new(Telling { every: plan.every, ..Telling::default() });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(go(plan))?;
+    std::process::exit(0)
+}
+
+async fn go(plan: Plan) -> Result<(), Failure> {
+    let config = PgConfig { shards: plan.shards, ..PgConfig::new(plan.url.as_str()) };
+    let database = PgDatabase::connect(config).await?;
+    let bridge = plan.bridge.then(|| PgWakeBridge::new(database.clone(), BridgeConfig::default()));
+    let bridged = async {
+        match &bridge {
+            Some(bridge) => drop(tokio::join!(bridge.tell(), bridge.listen())),
+            None => std::future::pending().await,
+        }
+    };
+    let work = async {
+        let writers = plan.writing.clone().map(|writing| start_writers(&database, writing));
+        match &plan.relaying {
+            Some(relaying) => relay(&database, relaying).await?,
+            None => drop(writers.map(std::thread::JoinHandle::join)),
+        }
+        Ok::<(), Failure>(())
+    };
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = bridged => Ok(()),
+    }
+}
+
+/// Writes on a thread of its own, so that its processor time is told apart.
+fn start_writers(database: &PgDatabase, writing: Writing) -> std::thread::JoinHandle<()> {
+    let database = database.clone();
+    let work = move || {
+        let written = || -> Result<(), Failure> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let before = cpu_micros_of_threads(&[WRITERS]);
+            let committed = runtime.block_on(write(&database, &writing))?;
+            let cpu = cpu_micros_of_threads(&[WRITERS]).saturating_sub(before);
+            tell(&Told::Written { committed, cpu });
+            Ok(())
+        };
+        if let Err(e) = written() {
+            eprintln!("writers: {e}");
+            std::process::exit(2);
+        }
+    };
+    let thread = std::thread::Builder::new().name(WRITERS.to_owned()).spawn(work);
+    thread.unwrap_or_else(|e| {
+        eprintln!("writers: {e}");
+        std::process::exit(2)
+    })
+}
+
+/// Relays until enough is published.
+async fn relay(database: &PgDatabase, plan: &Relaying) -> Result<(), Failure> {
+    let telling = Arc::new(Telling { every: plan.every, ..Telling::default() });
     let teller = Arc::clone(&telling);
+    let (stop, shutdown) = Shutdown::new();
+    let log = PgLogConfig { connections: plan.connections, ..PgLogConfig::new("orders") };
+    let log = Arc::new(PgOutboxLog::open(database, log).await?);
+    let mode = if plan.exactly_once { Mode::Transactional } else { Mode::Idempotent };
+    let split = |property: &String| property.split_once('=').map(|(k, v)| (k.into(), v.into()));
+    let extra = plan.properties.iter().filter_map(split).collect();
+    let kafka = KafkaConfig { mode, extra, ..KafkaConfig::new(&plan.bootstrap) };
+    let transport = Arc::new(KafkaTransport::new(kafka, "orders")?);
+    let config = RelayConfig { chunk_rows_max: plan.chunk, ..RelayConfig::default() };
+    let owner = Owner::from(plan.owner.as_str());
+    let relay = Relay::new(log, transport, amarra_tokio::environment(), owner, config)?;
+    let relay = relay.observed_by(Arc::clone(&telling) as Arc<dyn RelayObserver>);
+    telling.tell();
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(Duration::from_millis(100));
             teller.tell();
         }
     });
-    runtime.block_on(async {
-        let (stop, shutdown) = Shutdown::new();
-        let (relay, database) = relay(&plan, &telling).await?;
-        telling.tell();
-        let bridge = PgWakeBridge::new(database, BridgeConfig::default());
-        let done = async {
-            loop {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                let published = telling.published.load(Ordering::Relaxed);
-                if plan.until.is_some_and(|until| published >= until) {
-                    telling.tell();
-                    stop.request();
-                    return;
-                }
+    let done = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let published = telling.published.load(Ordering::Relaxed);
+            if plan.until.is_some_and(|until| published >= until) {
+                telling.tell();
+                return stop.request();
             }
-        };
-        let bridged = async {
-            if plan.bridge {
-                bridge.listen().await;
-            } else {
+            if plan.until.is_none() {
                 std::future::pending::<()>().await;
             }
-        };
-        let relayed = async {
-            tokio::join!(relay.run(shutdown), done);
-        };
-        tokio::select! {
-            biased;
-            () = relayed => {}
-            () = bridged => {}
         }
-        Ok::<(), Failure>(())
-    })?;
-    std::process::exit(0)
+    };
+    tokio::join!(relay.run(shutdown), done);
+    Ok(())
 }
 
-/// Puts the relay of a plan together.
-pub(crate) async fn relay(
-    plan: &Plan,
-    observer: &Arc<Telling>,
-) -> Result<(Relay, PgDatabase), Failure> {
-    let config = PgConfig { shards: plan.shards, ..PgConfig::new(plan.url.as_str()) };
-    let database = PgDatabase::connect(config).await?;
-    Ok((relay_on(&database, plan, observer).await?, database))
-}
-
-/// Puts the relay of a plan together on a database of this process.
-pub(crate) async fn relay_on(
-    database: &PgDatabase,
-    plan: &Plan,
-    observer: &Arc<Telling>,
-) -> Result<Relay, Failure> {
-    let log = PgLogConfig { connections: plan.connections, ..PgLogConfig::new("orders") };
-    let log = Arc::new(PgOutboxLog::open(database, log).await?);
-    let mode = if plan.exactly_once { Mode::Transactional } else { Mode::Idempotent };
-    let lease = Duration::from_millis(plan.lease_ms);
-    let split = |property: &String| property.split_once('=').map(|(k, v)| (k.into(), v.into()));
-    let extra = plan.properties.iter().filter_map(split).collect();
-    let kafka = KafkaConfig { mode, extra, ..KafkaConfig::new(&plan.bootstrap) };
-    let transport = Arc::new(KafkaTransport::new(kafka, "orders")?);
-    let config = RelayConfig { lease, chunk_rows_max: plan.chunk, ..RelayConfig::default() };
-    let owner = Owner::from(plan.owner.as_str());
-    let relay = Relay::new(log, transport, amarra_tokio::environment(), owner, config)?;
-    Ok(relay.observed_by(Arc::clone(observer) as Arc<dyn RelayObserver>))
+fn tell(told: &Told) {
+    let line = serde_json::to_string(told).unwrap_or_default();
+    // Nobody reads any more when this fails, and the process ends soon.
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
 /// Counts, and tells on standard output.
 #[derive(Debug, Default)]
-pub(crate) struct Telling {
-    pub(crate) published: AtomicU64,
+struct Telling {
+    published: AtomicU64,
     failures: AtomicU64,
     failure: std::sync::Mutex<String>,
     shards: AtomicU64,
@@ -156,23 +208,18 @@ pub(crate) struct Telling {
 
 impl Telling {
     fn tell(&self) {
-        let told = Told {
+        tell(&Told::Relay(Progress {
             at: now(),
             published: self.published.load(Ordering::Relaxed),
             cpu: cpu_micros("self"),
             failures: self.failures.load(Ordering::Relaxed),
             failure: self.failure.lock().map(|f| f.clone()).unwrap_or_default(),
             shards: self.shards.load(Ordering::Relaxed),
-        };
-        let line = serde_json::to_string(&told).unwrap_or_default();
-        // Nobody reads any more when this fails, and the process ends soon.
-        let _ = writeln!(std::io::stdout().lock(), "{line}");
+        }));
     }
 
     fn failed(&self, why: String) {
-        if self.failures.fetch_add(1, Ordering::Relaxed) < 20 {
-            eprintln!("relay: {why}");
-        }
+        self.failures.fetch_add(1, Ordering::Relaxed);
         if let Ok(mut failure) = self.failure.lock() {
             *failure = why;
         }
@@ -191,9 +238,8 @@ impl RelayObserver for Telling {
             RelayEvent::Started(_) => {
                 self.shards.fetch_add(1, Ordering::Relaxed);
             }
-            RelayEvent::Stopped(_, why) => {
+            RelayEvent::Stopped(..) => {
                 self.shards.fetch_sub(1, Ordering::Relaxed);
-                self.failed(format!("a shard stopped: {why:?}"));
             }
             RelayEvent::Publish(_, e) => self.failed(e.to_string()),
             RelayEvent::Log(_, e) => self.failed(e.to_string()),

@@ -15,6 +15,7 @@ mod process;
 mod relay;
 mod report;
 mod servers;
+mod writers;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! The messages of a run: what an order's event looks like, with a payload of 256 bytes.
 
-use amarra_core::{Envelope, Timestamp, Version, AggregateId};
+use amarra_core::{AggregateId, Envelope, Timestamp, Version};
 use amarra_messaging::{Outgoing, Topic};
 use bytes::Bytes;
 use uuid::Uuid;
@@ -67,7 +67,8 @@ impl Maker {
 fn fill(data: &mut Vec<u8>, n: u64) {
     let mut state = n;
     while data.len() < PAYLOAD - 2 {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         data.extend_from_slice(format!("{:08x}", state >> 32).as_bytes());
     }
     data.truncate(PAYLOAD - 2);

@@ -1,34 +1,41 @@
 //! A process of this program's own, and what it used of the processors.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
-
-use serde::de::DeserializeOwned;
 
 use crate::Failure;
 use crate::child::{Plan, Told};
 
-/// A relay process; it ends with this value.
+/// A process; it ends with this value.
 #[derive(Debug)]
-pub(crate) struct Relaying {
+pub(crate) struct Process {
     child: Child,
-    told: BufReader<ChildStdout>,
+    words: Option<Words>,
 }
 
-impl Relaying {
+/// What a process says.
+#[derive(Debug)]
+pub(crate) struct Words(BufReader<ChildStdout>);
+
+impl Process {
     /// Starts one.
     pub(crate) fn start(plan: &Plan) -> Result<Self, Failure> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("child").arg(serde_json::to_string(plan)?);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
-        let told = child.stdout.take().ok_or("a process without output")?;
-        Ok(Self { child, told: BufReader::new(told) })
+        let words = child.stdout.take().map(|out| Words(BufReader::new(out)));
+        Ok(Self { child, words })
     }
 
     /// Waits for what it says next; none once it has ended.
     pub(crate) fn next(&mut self) -> Result<Option<Told>, Failure> {
-        next(&mut self.told)
+        self.words.as_mut().map_or(Ok(None), Words::next)
+    }
+
+    /// Returns what it says, to be read by somebody else.
+    pub(crate) fn take_words(&mut self) -> Result<Words, Failure> {
+        self.words.take().ok_or_else(|| "somebody reads already".into())
     }
 
     /// Kills it at once.
@@ -44,20 +51,22 @@ impl Relaying {
     }
 }
 
-impl Drop for Relaying {
+impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.kill9();
     }
 }
 
-fn next<T: DeserializeOwned>(told: &mut impl BufRead) -> Result<Option<T>, Failure> {
-    let mut line = String::new();
-    if told.read_line(&mut line)? == 0 {
-        return Ok(None);
+impl Words {
+    /// Waits for what it says next; none once it has ended.
+    pub(crate) fn next(&mut self) -> Result<Option<Told>, Failure> {
+        let mut line = String::new();
+        if self.0.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_str(&line)?))
     }
-    Ok(Some(serde_json::from_str(&line)?))
 }
 
 /// Returns the microseconds of processor time, user's and system's, that a process has used.

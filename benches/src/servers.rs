@@ -2,9 +2,7 @@
 
 use amarra_kafka::KafkaConfig;
 use amarra_messaging::Topic;
-use amarra_postgres::{
-    Migrations, PartitionsConfig, PgConfig, PgDatabase, PgPartitions, migrate,
-};
+use amarra_postgres::{Migrations, PartitionsConfig, PgConfig, PgPartitions, migrate};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -119,9 +117,4 @@ impl Servers {
         let mut config = ClientConfig::new();
         Ok(config.set("bootstrap.servers", self.bootstrap()).create()?)
     }
-}
-
-/// Connects as a process does that uses the database.
-pub(crate) async fn connect(config: &PgConfig) -> Result<PgDatabase, Failure> {
-    Ok(PgDatabase::connect(config.clone()).await?)
 }

@@ -4,11 +4,11 @@ use amarra_messaging::Topic;
 
 use super::Run;
 use crate::Failure;
-use crate::child::{Plan, Told};
+use crate::child::{Plan, Progress, Relaying, Told};
 use crate::consume;
 use crate::load;
 use crate::message::Maker;
-use crate::process::Relaying;
+use crate::process::Process;
 
 const SLICES: u64 = 10;
 
@@ -22,7 +22,8 @@ pub(super) async fn run(run: &Run<'_>, exactly_once: bool) -> Result<(), Failure
     run.report.say(&format!("{case}: loading {rows} rows"));
     load::load(&config, &Maker::new(&topic)?, rows).await?;
     run.report.say(&format!("{case}: relaying"));
-    let plan = Plan { exactly_once, until: Some(rows), ..run.plan(&config.url) };
+    let relaying = Relaying { exactly_once, until: Some(rows), ..run.relaying() };
+    let plan = Plan { relaying: Some(relaying), ..run.plan(&config.url) };
     let before = run.servers.cpu_micros();
     let told = relay(&plan)?;
     let after = run.servers.cpu_micros();
@@ -35,25 +36,40 @@ pub(super) async fn run(run: &Run<'_>, exactly_once: bool) -> Result<(), Failure
     run.servers.drop_topic(&topic).await
 }
 
-fn relay(plan: &Plan) -> Result<Vec<Told>, Failure> {
-    let mut relay = Relaying::start(plan)?;
+fn relay(plan: &Plan) -> Result<Vec<Progress>, Failure> {
+    let mut relay = Process::start(plan)?;
     if let Ok(wait) = std::env::var("PERF") {
         let pid = relay.id().to_string();
         std::thread::spawn(move || {
             std::thread::sleep(std::time::Duration::from_secs(1));
             let _ = std::process::Command::new("perf")
-                .args(["record", "-q", "-F", "997", "-g", "-o", "/tmp/perf.child", "-p", &pid, "--", "sleep", &wait])
+                .args([
+                    "record",
+                    "-q",
+                    "-F",
+                    "997",
+                    "-g",
+                    "-o",
+                    "/tmp/perf.child",
+                    "-p",
+                    &pid,
+                    "--",
+                    "sleep",
+                    &wait,
+                ])
                 .status();
         });
     }
     let mut all = Vec::new();
     while let Some(told) = relay.next()? {
-        all.push(told);
+        if let Told::Relay(progress) = told {
+            all.push(progress);
+        }
     }
     Ok(all)
 }
 
-fn figures(run: &Run<'_>, case: &str, rows: u64, told: &[Told]) -> Result<(), Failure> {
+fn figures(run: &Run<'_>, case: &str, rows: u64, told: &[Progress]) -> Result<(), Failure> {
     let (Some(first), Some(last)) = (told.first(), told.last()) else {
         return Err("the relay said nothing".into());
     };

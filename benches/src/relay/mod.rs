@@ -1,11 +1,15 @@
 //! The cases of the relay.
 
 mod backlog;
+mod enqueue;
+mod latency;
+mod takeover;
 
 use clap::{Args, ValueEnum};
 
+use self::latency::Shape;
 use crate::Failure;
-use crate::child::Plan;
+use crate::child::{Plan, Relaying};
 use crate::report::Report;
 use crate::servers::Servers;
 
@@ -39,6 +43,15 @@ pub(crate) struct Options {
 enum Case {
     BacklogAtLeastOnce,
     BacklogExactlyOnce,
+    #[value(name = "latency-1k")]
+    Latency,
+    #[value(name = "latency-1k-open-tx")]
+    LatencyOpenTx,
+    #[value(name = "latency-1k-bridge")]
+    LatencyBridge,
+    Enqueue,
+    Takeover,
+    TakeoverExactlyOnce,
 }
 
 /// A run: its servers and where its figures go.
@@ -54,18 +67,19 @@ impl Run<'_> {
         self.options.cases.is_empty() || self.options.cases.contains(&case)
     }
 
-    /// Makes the plan of a relay on a database.
+    /// Makes the plan of a process that does nothing yet.
     fn plan(&self, url: &str) -> Plan {
-        Plan {
-            url: url.to_owned(),
-            shards: self.options.shards,
+        let (url, shards) = (url.to_owned(), self.options.shards);
+        Plan { url, shards, relaying: None, writing: None, bridge: false }
+    }
+
+    fn relaying(&self) -> Relaying {
+        Relaying {
             bootstrap: self.servers.bootstrap(),
             exactly_once: false,
             chunk: self.options.chunk,
             connections: 2,
-            lease_ms: 3_000,
             owner: "one".to_owned(),
-            bridge: false,
             properties: self.options.properties.clone(),
             until: None,
             every: false,
@@ -84,11 +98,30 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let run = Run { options, servers: Servers::start()?, report };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run.servers.fences())?;
-    if run.wants(Case::BacklogAtLeastOnce) {
-        runtime.block_on(backlog::run(&run, false))?;
-    }
-    if run.wants(Case::BacklogExactlyOnce) {
-        runtime.block_on(backlog::run(&run, true))?;
+    for case in Case::value_variants() {
+        if run.wants(*case) {
+            runtime.block_on(measure(&run, *case))?;
+        }
     }
     Ok(())
+}
+
+async fn measure(run: &Run<'_>, case: Case) -> Result<(), Failure> {
+    let shape = Shape { case: "latency-1k", open_tx: false, bridge: false, seconds: 30 };
+    match case {
+        Case::BacklogAtLeastOnce => backlog::run(run, false).await,
+        Case::BacklogExactlyOnce => backlog::run(run, true).await,
+        Case::Latency => latency::run(run, shape).await,
+        Case::LatencyOpenTx => {
+            let case = "latency-1k-open-tx";
+            latency::run(run, Shape { case, open_tx: true, seconds: 60, ..shape }).await
+        }
+        Case::LatencyBridge => {
+            let case = "latency-1k-bridge";
+            latency::run(run, Shape { case, bridge: true, ..shape }).await
+        }
+        Case::Enqueue => enqueue::run(run).await,
+        Case::Takeover => takeover::run(run, false).await,
+        Case::TakeoverExactlyOnce => takeover::run(run, true).await,
+    }
 }
