@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use amarra_messaging::ConfigError;
+use amarra_messaging::inbox::InboxConfig;
 use serde::Deserialize;
 
 use crate::error::OpenError;
@@ -72,6 +73,8 @@ pub struct DatabaseConfig {
     /// The longest lease of an outbox shard or timer claim, above zero; a longer one asked for is
     /// cut to it.
     pub lease_max: Duration,
+    /// What each group remembers of the messages it applied: rows, a window or an offset.
+    pub inbox: InboxConfig,
 }
 
 impl Default for DatabaseConfig {
@@ -86,6 +89,7 @@ impl Default for DatabaseConfig {
             message_bytes_max: 1 << 20,
             state_bytes_max: 4 << 20,
             lease_max: Duration::from_secs(300),
+            inbox: InboxConfig::default(),
         }
     }
 }
@@ -103,6 +107,7 @@ impl DatabaseConfig {
         ConfigError::unless(self.message_bytes_max > 0, "message_bytes_max", "at least 1")?;
         ConfigError::unless(self.state_bytes_max > 0, "state_bytes_max", "at least 1")?;
         ConfigError::unless(!self.lease_max.is_zero(), "lease_max", "above zero")?;
+        self.inbox.validate()?;
         Ok(())
     }
 }
@@ -126,6 +131,9 @@ mod tests {
         check(DatabaseConfig { message_bytes_max: 0, ..db() }.validate(), "message_bytes_max");
         check(DatabaseConfig { state_bytes_max: 0, ..db() }.validate(), "state_bytes_max");
         check(DatabaseConfig { lease_max: zero, ..db() }.validate(), "lease_max");
+        let mut narrow = db();
+        narrow.inbox.default.window_bits = 63;
+        check(narrow.validate(), "window_bits");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::store::SqliteStore;
 const STORE: Schema = Schema {
     what: "a database",
     application_id: 0x416d_6153,
-    steps: &[include_str!("../migrations/store/1.sql")],
+    steps: &[include_str!("../migrations/store/1.sql"), include_str!("../migrations/store/2.sql")],
 };
 
 /// `AmaR`: the relay's file.

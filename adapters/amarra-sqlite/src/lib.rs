@@ -6,6 +6,7 @@ pub mod config;
 mod database;
 pub mod error;
 mod file;
+mod inbox;
 mod messaging;
 mod outbox_log;
 mod pairing;

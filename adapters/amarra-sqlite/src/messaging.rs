@@ -1,4 +1,4 @@
-//! The outbox, inbox and parking-lot ports of a unit.
+//! The outbox and parking-lot ports of a unit.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,10 +6,7 @@ use std::sync::Arc;
 use amarra_core::{PartitionKey, Timestamp};
 use amarra_messaging::message::{Delivery, Offset, Outgoing, Partition};
 use amarra_messaging::murmur2::choose;
-use amarra_messaging::{
-    Admit, Group, Headers, Inbox, Incoming, Outbox, Parked, ParkingLot, Record, Topic, TxError,
-    wire,
-};
+use amarra_messaging::{Group, Headers, Outbox, Parked, ParkingLot, Record, Topic, TxError, wire};
 use amarra_store::UnitOfWork;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -62,26 +59,6 @@ async fn append(
     .await
     .map(drop)
     .map_err(driver)
-}
-
-#[async_trait]
-impl Inbox for SqliteUnit {
-    async fn admit(&mut self, group: &Group, message: &Incoming) -> Result<Admit, TxError> {
-        let at = self.now().as_micros();
-        let event = message.envelope.id.to_string();
-        self.attempt(async |connection| {
-            let admitted =
-                sqlx::query("INSERT OR IGNORE INTO inbox (grp, event, at) VALUES (?, ?, ?)")
-                    .bind(group.as_str())
-                    .bind(event.as_bytes())
-                    .bind(at)
-                    .execute(connection)
-                    .await
-                    .map_err(driver)?;
-            Ok(if admitted.rows_affected() == 1 { Admit::Fresh } else { Admit::Duplicate })
-        })
-        .await
-    }
 }
 
 #[async_trait]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amarra_core::{AggregateId, Timestamp, Version};
-use amarra_messaging::TxError;
+use amarra_messaging::inbox::GroupInbox;
+use amarra_messaging::{Group, TxError};
 use amarra_store::audit::Hash;
 use amarra_store::read_model::{ViewRow, ViewWrite};
 use amarra_store::unit::StoredState;
@@ -88,6 +89,10 @@ impl SqliteUnit {
 
     pub(crate) fn shards(&self) -> u16 {
         self.shared.config.shards
+    }
+
+    pub(crate) fn inbox_of(&self, group: &Group) -> GroupInbox {
+        *self.shared.config.inbox.of(group)
     }
 
     pub(crate) fn note_append(&mut self) {

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use amarra_conformance::{
-    Backend, CommandBackend, CommitLoss, HandlerBackend, ProcessorBackend, StoreBackend, ledger,
+    Backend, CommandBackend, CommitLoss, HandlerBackend, ProcessorBackend, StoreBackend, inbox,
+    ledger,
 };
 use amarra_core::{Environment, PartitionKey};
 use amarra_messaging::message::{Owner, Seq};
@@ -50,7 +51,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn config() -> DatabaseConfig {
-    DatabaseConfig { shards: 2, message_bytes_max: 64 << 10, ..DatabaseConfig::default() }
+    DatabaseConfig {
+        shards: 2,
+        message_bytes_max: 64 << 10,
+        inbox: inbox::config(),
+        ..DatabaseConfig::default()
+    }
 }
 
 impl Bed {

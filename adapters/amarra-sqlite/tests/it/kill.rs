@@ -1,20 +1,22 @@
-//! A process that is killed with `kill -9` while it commits: what it was told is done is there,
-//! and nothing is there in part.
+//! A process that is killed with `kill -9` while it commits, or whose disk is full: what it was
+//! told is done is there, and nothing is there in part.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use amarra_core::AggregateId;
+use amarra_core::{AggregateId, Class, Classify, Version};
 use amarra_messaging::message::{Epoch, Owner, Shard};
 use amarra_messaging::outbox::{Cursor, Lease};
 use amarra_messaging::transport::Publish;
-use amarra_messaging::{Consumer, Headers, OutboxLog, Outgoing, Polled, Record, Topic, Transport};
+use amarra_messaging::{
+    Consumer, Headers, OutboxLog, Outgoing, Polled, PublishError, Record, Topic, Transport, TxError,
+};
 use amarra_sqlite::{
     BusConfig, DatabaseConfig, MemberConfig, OpenError, SqliteBus, SqliteConsumer, SqliteDatabase,
-    TopicConfig,
+    SqliteStore, TopicConfig,
 };
 use amarra_store::Store;
 
@@ -22,9 +24,13 @@ use crate::scratch::{Scratch, runtime};
 
 /// Set for the copy of this program that is to be killed: its folder.
 const FOLDER: &str = "AMARRA_SQLITE_VICTIM";
+/// Set for the copy whose files may not grow past a bound: its folder.
+const FULL_FOLDER: &str = "AMARRA_SQLITE_VICTIM_OF_THE_DISK";
 const ROUNDS: u64 = 5;
 const RECORDS_PER_CALL: u64 = 3;
 const MESSAGES_PER_UNIT: usize = 2;
+/// Bytes of a state and of a record.
+const BODY: usize = 2000;
 
 fn thing() -> AggregateId {
     AggregateId::new("thing", "1")
@@ -63,39 +69,74 @@ fn victim() {
         let folder = Path::new(&folder);
         let database = database(folder).await.expect("a database");
         let bus = bus(folder).await.expect("a bus");
-        tokio::join!(units(&database), calls(&bus), offsets(&bus));
+        let ended = tokio::join!(units(&database), calls(&bus), offsets(&bus));
+        panic!("it ended by itself: {ended:?}");
     });
 }
 
-/// Each unit makes one more version of an aggregate and appends messages about it.
-async fn units(database: &SqliteDatabase) {
-    let (store, env) = (database.store(), amarra_tokio::environment());
+/// Commits until the disk takes no more, then reads what it was told is done.
+#[test]
+fn victim_of_the_disk() {
+    let Some(folder) = std::env::var_os(FULL_FOLDER) else { return };
+    runtime().block_on(async {
+        let folder = Path::new(&folder);
+        let (database, bus) = (database(folder).await, bus(folder).await);
+        let (database, bus) = (database.expect("a database"), bus.expect("a bus"));
+        for _ in 0..3 {
+            let failed = units(&database).await;
+            assert_ne!(failed.class(), Class::Rejected, "{failed}");
+            let failed = calls(&bus).await;
+            assert_eq!(failed.class(), Class::Unknown, "{failed}");
+        }
+        let calls = read(&bus, "starter").await.len();
+        told("read", u64::try_from(calls).expect("few"));
+        bus.close().await;
+        database.close().await;
+    });
+}
+
+/// Makes units until one fails.
+async fn units(database: &SqliteDatabase) -> TxError {
+    let store = database.store();
     loop {
-        let mut unit = store.begin().await.expect("a unit");
-        let version = unit.load(&[thing()]).await.expect("loaded")[0].version;
-        unit.save(&thing(), version, "{}".into()).await.expect("saved");
-        let envelope = amarra_conformance::ledger::message(&env, "k").envelope;
-        let message = Outgoing { topic: "things".into(), envelope };
-        unit.enqueue(&vec![message; MESSAGES_PER_UNIT]).await.expect("appended");
-        unit.commit().await.expect("committed");
-        told("units", version.next().get());
+        match unit(&store).await {
+            Ok(version) => told("units", version.get()),
+            Err(failed) => return failed,
+        }
     }
 }
 
-/// Each call publishes records with its number, of several keys.
-async fn calls(bus: &SqliteBus) {
+/// Makes one more version of an aggregate and appends messages about it.
+async fn unit(store: &SqliteStore) -> Result<Version, TxError> {
+    let mut unit = store.begin().await?;
+    let version = unit.load(&[thing()]).await?[0].version;
+    unit.save(&thing(), version, vec![b'x'; BODY].into()).await?;
+    let envelope = amarra_conformance::ledger::message(&amarra_tokio::environment(), "k").envelope;
+    let message = Outgoing { topic: "things".into(), envelope };
+    unit.enqueue(&vec![message; MESSAGES_PER_UNIT]).await?;
+    unit.commit().await?;
+    Ok(version.next())
+}
+
+/// Makes calls until one fails; each publishes records with its number, of several keys.
+async fn calls(bus: &SqliteBus) -> PublishError {
     let mut number = read(bus, "starter").await.keys().last().map_or(0, |last| last + 1);
-    let mut session = bus.transport("outbox").open(&lease(1)).await.expect("a session");
+    let mut session = match bus.transport("outbox").open(&lease(1)).await {
+        Ok(session) => session,
+        Err(failed) => return failed,
+    };
     loop {
         let records: Vec<_> = (0..RECORDS_PER_CALL).map(|key| publish(key, number)).collect();
-        session.publish(&records).await.expect("published");
+        if let Err(failed) = session.publish(&records).await {
+            return failed;
+        }
         number += 1;
         told("calls", number);
     }
 }
 
 fn publish(key: u64, number: u64) -> Publish {
-    let (key, value) = (format!("key-{key}").into(), number.to_string().into());
+    let (key, value) = (format!("key-{key}").into(), format!("{number:0BODY$}").into());
     Publish { topic: Topic::from("things"), record: Record { key, headers: Headers::new(), value } }
 }
 
@@ -138,7 +179,7 @@ async fn read(bus: &SqliteBus, group: &str) -> BTreeMap<u64, u64> {
 }
 
 /// Starts a victim and kills it after some answers; returns the last answer of each kind.
-fn kill_after(folder: &Path, answers: u64, at_work: impl FnOnce(&mut Child)) -> Answers {
+fn kill_after(folder: &Path, answers: u64, at_work: impl FnOnce()) -> Answers {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args(["--exact", "kill::victim", "--nocapture"]).env(FOLDER, folder);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("a victim");
@@ -147,18 +188,12 @@ fn kill_after(folder: &Path, answers: u64, at_work: impl FnOnce(&mut Child)) -> 
     let mut seen = 0;
     let mut at_work = Some(at_work);
     while let Some(Ok(line)) = lines.next() {
-        let Some((what, number)) = line.split_once(' ') else { continue };
-        let Ok(number) = number.parse::<u64>() else { continue };
-        match what {
-            "units" => last.units = number,
-            "calls" => last.calls = number,
-            "offsets" => last.offsets = number,
-            _ => continue,
-        }
-        seen += 1;
-        if seen == answers {
-            at_work.take().expect("once")(&mut child);
-            child.kill().expect("killed");
+        if last.hear(&line) {
+            seen += 1;
+            if seen == answers {
+                at_work.take().expect("once")();
+                child.kill().expect("killed");
+            }
         }
     }
     assert!(seen >= answers, "the victim ended by itself after {seen} answers");
@@ -172,6 +207,23 @@ struct Answers {
     units: u64,
     calls: u64,
     offsets: u64,
+    read: u64,
+}
+
+impl Answers {
+    /// Notes what a line of the victim says, if it says anything.
+    fn hear(&mut self, line: &str) -> bool {
+        let Some((what, number)) = line.split_once(' ') else { return false };
+        let Ok(number) = number.parse::<u64>() else { return false };
+        match what {
+            "units" => self.units = number,
+            "calls" => self.calls = number,
+            "offsets" => self.offsets = number,
+            "read" => self.read = number,
+            _ => return false,
+        }
+        true
+    }
 }
 
 #[test]
@@ -182,7 +234,7 @@ fn kill_9_loses_nothing_that_was_answered_and_leaves_nothing_in_part() {
     let runtime = runtime();
     let mut before = Answers::default();
     for round in 0..ROUNDS {
-        let last = kill_after(folder, 3 + entropy.below(60), |_| {
+        let last = kill_after(folder, 3 + entropy.below(60), || {
             let opened = runtime.block_on(database(folder));
             let locked = opened.expect_err("opened while another process has it");
             assert!(matches!(locked, OpenError::Locked { .. }), "{locked}");
@@ -194,12 +246,37 @@ fn kill_9_loses_nothing_that_was_answered_and_leaves_nothing_in_part() {
             units: last.units.max(before.units),
             calls: last.calls.max(before.calls),
             offsets: last.offsets.max(before.offsets),
+            read: 0,
         };
         runtime.block_on(async {
             check_store(folder, &mut before).await;
             check_bus(folder, round, &mut before).await;
         });
     }
+}
+
+#[test]
+fn a_disk_that_takes_no_more_loses_nothing_that_was_answered() {
+    let scratch = Scratch::new();
+    let folder = scratch.folder();
+    let mut command = Command::new("sh");
+    // Files of 1 MiB at most; a write past it fails instead of killing the process.
+    command.args(["-c", r#"trap "" XFSZ; ulimit -f 2048; exec "$@""#, "sh"]);
+    command.arg(std::env::current_exe().expect("this program"));
+    command.args(["--exact", "kill::victim_of_the_disk", "--nocapture"]).env(FULL_FOLDER, folder);
+    let output = command.output().expect("a victim");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    let mut last = Answers::default();
+    for line in said.lines() {
+        last.hear(line);
+    }
+    assert!(last.units > 0 && last.calls > 0, "the disk was full at once: {last:?}");
+    assert_eq!(last.read, last.calls, "records are missing, or some in part");
+    runtime().block_on(async {
+        check_store(folder, &mut last).await;
+        check_bus(folder, 0, &mut last).await;
+    });
 }
 
 /// At most the one commit under way is there without having been answered.

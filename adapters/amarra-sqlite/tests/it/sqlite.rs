@@ -7,6 +7,8 @@ use crate::backend::Sqlite;
 amarra_conformance::outbox_laws!(Sqlite);
 amarra_conformance::outbox_log_laws!(Sqlite);
 amarra_conformance::inbox_laws!(Sqlite);
+amarra_conformance::inbox_window_laws!(Sqlite);
+amarra_conformance::inbox_offset_laws!(Sqlite);
 amarra_conformance::parking_laws!(Sqlite);
 amarra_conformance::barrier_laws!(Sqlite);
 amarra_conformance::store_laws!(Sqlite);
