@@ -10,6 +10,7 @@
 mod backend;
 mod bus;
 mod bus_backend;
+mod differential;
 mod kill;
 mod opening;
 mod reference;
