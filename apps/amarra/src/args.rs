@@ -105,6 +105,8 @@ pub(crate) enum OutboxVerb {
     Parked(Look),
     /// Releases messages that were set aside: the relay publishes them next.
     Replay(Replay),
+    /// Makes partitions ahead of the writers and drops relayed ones, as the schemas' owners.
+    Maintain(OnServers),
 }
 
 /// What to look at.

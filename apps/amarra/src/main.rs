@@ -1,4 +1,5 @@
 //! The command line of the shop.
+#![doc = include_str!("../docs.md")]
 
 mod admin;
 mod args;
@@ -17,6 +18,7 @@ mod serve;
 mod stages;
 mod storage;
 mod supervise;
+mod upkeep;
 
 use std::process::ExitCode;
 

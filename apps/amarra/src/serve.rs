@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::args::Serve;
 use crate::compose::{self, Backing, Context};
 use crate::config::{self, Config, ServiceSection};
-use crate::http::{door, operators, outlets::Outlets};
+use crate::http::{door, operators, outlets::Outlets, probes};
 use crate::name::Name;
 use crate::output;
 use crate::refusal::{Failure, Refuse};
@@ -173,6 +173,9 @@ async fn listen(
     let url = format!("{scheme}://{}", server.address());
     match behind {
         None => {
+            // The figures are nobody's business at a door that the whole world stands at.
+            let open = !name.has_database() && !server.address().ip().is_loopback();
+            let front = if open { probes(&cx.health) } else { front };
             let router = front.fallback_service(router);
             plan.add(Stage::Serve, "listener", |shutdown| server.serve(router, shutdown));
         }

@@ -8,7 +8,7 @@ use amarra_messaging::outbox::{Backlog, ParkedRow};
 use amarra_messaging::{OutboxLog, Topic};
 use serde_json::json;
 
-use super::storages;
+use super::{servers, storages};
 use crate::args::{Look, OutboxVerb, Replay};
 use crate::name::Name;
 use crate::output::say;
@@ -24,6 +24,7 @@ pub(crate) async fn run(verb: &OutboxVerb) -> Result<(), Failure> {
         OutboxVerb::Lag(look) => status(look, false).await,
         OutboxVerb::Parked(look) => parked(look).await,
         OutboxVerb::Replay(replay) => release(replay).await,
+        OutboxVerb::Maintain(on) => servers::maintain(on).await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Makes databases, roles, schemas and topics.
 
-use amarra_postgres::{PgConfig, Provision};
+use amarra_postgres::{PgConfig, Provision, Upkeep};
 use serde_json::json;
 
 use crate::admin::url::PgUrl;
@@ -10,7 +10,7 @@ use crate::name::Name;
 use crate::output::say;
 use crate::refusal::{Failure, Refuse};
 use crate::storage::make_topics;
-use crate::{schema, serve};
+use crate::{schema, serve, upkeep};
 
 /// The schema of every database.
 const SCHEMA: &str = "public";
@@ -87,4 +87,21 @@ pub(crate) async fn migrate_one(config: &Config, name: Name) -> Result<(), Failu
     let url = config.secret(&format!("services.{name}.owner"), owner.as_ref())?;
     let bounds = serve::pg_config(config, name, url.expose());
     amarra_postgres::migrate(&bounds, &schema::migrations(name)).await.refuse_for(name)
+}
+
+/// Looks after the partitions of the outboxes.
+pub(crate) async fn maintain(on: &OnServers) -> Result<(), Failure> {
+    let config = config::load(&on.config)?;
+    for name in names(on.service)? {
+        let Upkeep { created, dropped, busy } = upkeep::maintain(&config, name).await?;
+        say(&if on.json {
+            json!({"kind": "maintained", "name": name.as_str(), "created": created,
+                "dropped": dropped, "busy": busy})
+            .to_string()
+        } else {
+            let (made, gone, left) = (created.len(), dropped.len(), busy.len());
+            format!("{name}: {made} partitions made, {gone} dropped, {left} busy")
+        });
+    }
+    Ok(())
 }

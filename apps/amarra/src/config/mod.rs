@@ -16,7 +16,7 @@ pub(crate) use parse::{load, nearest};
 pub(crate) use sections::{
     ConsumerSection, GatewaySection, HttpSection, KafkaSection, KeysSection, NotificationsSection,
     OrdersSection, PaymentsSection, PostgresSection, ProcessSection, ProviderSection, RelaySection,
-    SqliteSection, SupervisorSection, UsersSection, WorkerSection,
+    SqliteSection, SupervisorSection, UpkeepSection, UsersSection, WorkerSection,
 };
 pub(crate) use source::Source;
 
@@ -62,6 +62,8 @@ pub(crate) struct Config {
     pub(crate) worker: WorkerSection,
     /// The supervisor.
     pub(crate) supervisor: SupervisorSection,
+    /// What is deleted when.
+    pub(crate) upkeep: UpkeepSection,
     /// The folder that relative paths start from: the configuration's own.
     #[serde(skip)]
     pub(crate) folder: PathBuf,
@@ -115,6 +117,7 @@ impl Config {
         self.process.validate()?;
         self.kafka.validate()?;
         self.supervisor.validate()?;
+        self.upkeep.validate()?;
         self.users.validate()
     }
 }
@@ -129,7 +132,7 @@ mod tests {
         let config: Config = toml::from_str(text).unwrap();
         config.validate().unwrap();
         let shown: toml::Table = toml::from_str(text).unwrap();
-        assert_eq!(shown.len(), 17, "{shown:?}");
+        assert_eq!(shown.len(), 18, "{shown:?}");
         assert_eq!(config.services.len(), Name::ALL.len());
     }
 }

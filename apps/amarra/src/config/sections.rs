@@ -511,3 +511,40 @@ impl SupervisorSection {
         Ok(())
     }
 }
+
+/// What is deleted when.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct UpkeepSection {
+    /// The time between two rounds, above zero. 1 min.
+    pub(crate) every: Wait,
+    /// For how long the embedded shop keeps messages that were relayed. 1 h.
+    pub(crate) outbox_age: Wait,
+    /// For how long the embedded shop remembers which messages it applied; longer than the week
+    /// for which its bus keeps them. 192 h.
+    pub(crate) inbox_age: Wait,
+    /// Rows deleted in one transaction, at least 1. 10,000.
+    pub(crate) rows_max: usize,
+}
+
+impl Default for UpkeepSection {
+    fn default() -> Self {
+        let hour = 3_600;
+        Self {
+            every: Wait::secs(60),
+            outbox_age: Wait::secs(hour),
+            inbox_age: Wait::secs(8 * 24 * hour),
+            rows_max: 10_000,
+        }
+    }
+}
+
+impl UpkeepSection {
+    /// Checks the ranges.
+    pub(super) fn validate(&self) -> Result<(), String> {
+        if self.every.0.is_zero() || self.rows_max == 0 {
+            return Err("upkeep.every and upkeep.rows_max must be above zero".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -22,6 +22,7 @@ use crate::refusal::{Failure, Refuse};
 use crate::secrets::{Vault, make_folder};
 use crate::stages::{Patience, Plan, Stage};
 use crate::storage::{Broker, Storage};
+use crate::upkeep;
 
 /// Partitions of every topic on the embedded bus.
 const PARTITIONS: u32 = 3;
@@ -43,6 +44,12 @@ pub(crate) async fn run(args: &Serve) -> Result<(), Failure> {
     for name in Name::ALL {
         let storage =
             if name.has_database() { Some(storage(args, &cx, name).await?) } else { None };
+        if let Some(Storage::Sqlite(database)) = storage.clone() {
+            let (env, section) = (cx.env.clone(), cx.config.upkeep.clone());
+            plan.add(Stage::Work, format!("{name}: upkeep"), move |shutdown| {
+                upkeep::prune(name, database, section, (env, shutdown))
+            });
+        }
         storages.extend(storage.clone());
         let backing = Backing { storage, broker: broker.clone() };
         let router = compose::router(&cx, name, Some(&backing), &mut plan).await?;

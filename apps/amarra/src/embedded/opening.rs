@@ -177,15 +177,16 @@ impl Opening {
 
 /// Returns the commands that place an order and show it confirmed.
 fn sample(url: &str) -> String {
-    let json = "-H 'content-type: application/json'";
-    let account = r#"{"email":"ana@example.org","password":"a long enough password"}"#;
     format!(
-        r#"  A={url}
-  curl -s $A/v1/users {json} -d '{account}'
-  T=$(curl -s $A/v1/sessions {json} -d '{account}' | sed -E 's/.*"access_token":"([^"]+)".*/\1/')
-  Q=$(curl -s $A/v1/quotes {json} -H "authorization: Bearer $T" -d '{{"lines":[{{"sku":"TEA-1","qty":2}}]}}')
-  O=$(curl -s $A/v1/orders {json} -H "authorization: Bearer $T" -H "idempotency-key: $(date +%s%N)" \
-      -d "{{\"quote\":$Q,\"payment_token\":\"tok_ok\"}}" | sed -E 's/.*"order_id":"([^"]+)".*/\1/')
+        r#"  A={url}; J='content-type: application/json'
+  W='{{"email":"ana@example.org","password":"a long enough password"}}'
+  curl -s $A/v1/users -H "$J" -d "$W"
+  T=$(curl -s $A/v1/sessions -H "$J" -d "$W" | sed -E 's/.*"access_token":"([^"]+)".*/\1/')
+  Q=$(curl -s $A/v1/quotes -H "$J" -H "authorization: Bearer $T" \
+      -d '{{"lines":[{{"sku":"TEA-1","qty":2}}]}}')
+  O=$(curl -s $A/v1/orders -H "$J" -H "authorization: Bearer $T" \
+      -H "idempotency-key: $(date +%s%N)" -d "{{\"quote\":$Q,\"payment_token\":\"tok_ok\"}}" \
+      | sed -E 's/.*"order_id":"([^"]+)".*/\1/')
   sleep 2; curl -s $A/v1/orders/$O -H "authorization: Bearer $T""#
     )
 }

@@ -20,14 +20,7 @@ use self::metrics::Metrics;
 
 /// Makes the router of `/healthz`, `/readyz` and `/metrics`.
 pub(crate) fn operators(health: &Arc<Health>, metrics: &Arc<Metrics>) -> Router {
-    let (health, metrics) = (Arc::clone(health), Arc::clone(metrics));
-    let ready = move || {
-        let health = Arc::clone(&health);
-        async move {
-            let (status, body) = health.readiness().await;
-            answer(status, "application/json", body.to_string())
-        }
-    };
+    let metrics = Arc::clone(metrics);
     let figures = move || {
         let metrics = Arc::clone(&metrics);
         async move {
@@ -35,10 +28,22 @@ pub(crate) fn operators(health: &Arc<Health>, metrics: &Arc<Metrics>) -> Router 
             answer(StatusCode::OK, kind, metrics.render().await)
         }
     };
+    probes(health).route("/metrics", get(figures))
+}
+
+/// Makes the router of `/healthz` and `/readyz` alone: for doors that customers stand at.
+pub(crate) fn probes(health: &Arc<Health>) -> Router {
+    let health = Arc::clone(health);
+    let ready = move || {
+        let health = Arc::clone(&health);
+        async move {
+            let (status, body) = health.readiness().await;
+            answer(status, "application/json", body.to_string())
+        }
+    };
     Router::new()
         .route("/healthz", get(async || answer(StatusCode::OK, "application/json", ALIVE.into())))
         .route("/readyz", get(ready))
-        .route("/metrics", get(figures))
 }
 
 /// What `/healthz` answers: that the process runs at all.

@@ -1,10 +1,12 @@
 //! What the supervisor says: a line of JSON an event, on standard output.
 
+use amarra_postgres::Upkeep;
 use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::name::Name;
 use crate::output::say;
+use crate::refusal::Failure;
 
 /// Something that happened to one process.
 #[derive(Debug)]
@@ -90,6 +92,23 @@ pub(super) fn all_ready(config: &Config) {
 /// A step before the processes are started is done.
 pub(super) fn made(what: &str, name: &str) {
     say(&json!({"event": what, "name": name}).to_string());
+}
+
+/// The partitions of a service's outbox were looked after; nothing is said when nothing was done.
+pub(super) fn maintained(name: Name, done: Result<Upkeep, Failure>) {
+    let service = name.as_str();
+    match done {
+        Ok(Upkeep { created, dropped, .. }) if created.is_empty() && dropped.is_empty() => {}
+        Ok(Upkeep { created, dropped, busy }) => {
+            let line = json!({"event": "maintained", "service": service, "created": created,
+                "dropped": dropped, "busy": busy});
+            say(&line.to_string());
+        }
+        Err(why) => {
+            let line = json!({"event": "unmaintained", "service": service, "why": why.to_string()});
+            say(&line.to_string());
+        }
+    }
 }
 
 /// The processes are asked to end, or killed.

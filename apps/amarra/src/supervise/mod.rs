@@ -19,6 +19,7 @@ use crate::args::Supervise;
 use crate::config::{self, Config};
 use crate::name::Name;
 use crate::refusal::{Failure, Refuse};
+use crate::upkeep;
 
 /// Events that wait to be printed.
 const EVENTS_MAX: usize = 1024;
@@ -44,6 +45,10 @@ pub(crate) async fn run(args: &Supervise) -> Result<(), Failure> {
         keepers.spawn(keeper.keep(shutdown.clone()));
     }
     drop(events);
+    let maintained = Arc::clone(&config);
+    let maintenance = tokio::spawn(async move {
+        upkeep::maintain_all(&maintained, event::maintained).await;
+    });
     let mut waiting: BTreeSet<Name> = Name::ALL.into();
     let mut refused = None;
     loop {
@@ -79,6 +84,7 @@ pub(crate) async fn run(args: &Supervise) -> Result<(), Failure> {
             }
         }
     }
+    maintenance.abort();
     event::stopped();
     match refused {
         None => Ok(()),

@@ -38,6 +38,11 @@ impl<'a> Ask<'a> {
         Self { method: "POST", body, ..Self::get(path) }
     }
 
+    /// Makes a request that sets something.
+    pub(crate) fn put(path: &'a str, body: Value) -> Self {
+        Self { method: "PUT", body, ..Self::get(path) }
+    }
+
     /// Authenticates it.
     pub(crate) fn by(self, token: &'a str) -> Self {
         Self { token, ..self }

@@ -1,4 +1,5 @@
 //! The six services, the gateway and the provider as processes on real servers.
 
 mod chaos;
+mod processes;
 mod shop;

@@ -1,0 +1,141 @@
+//! Eight processes on two servers: orders, the inner door, deaths, and the books of operators.
+
+use std::io::BufRead;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use super::shop::Shop;
+use crate::front::{Ask, Front, until};
+
+const OVERRIDES: &str = "[users]\npassword_memory_kib = 8\n[orders]\nrepeat_after = \"3s\"\n";
+
+#[test]
+fn six_processes_confirm_orders_and_survive_deaths_until_their_supervisor_ends() {
+    let shop = Shop::start("processes", OVERRIDES);
+    let front = Front::new(&shop.gateway());
+    let password = std::fs::read_to_string(shop.file("keys/admin.password")).unwrap();
+    let staff = front.login("admin@amarra.local", password.trim());
+    stock(&front, &staff, "MUG-1");
+    let token = front.customer("ana");
+    until("the product is shown", || front.ask(&Ask::get("/v1/products/MUG-1")).0 == 200);
+    let mut orders = Vec::new();
+    for (number, victim) in ["orders", "payments", "provider"].into_iter().enumerate() {
+        orders.push(front.order(&token, "MUG-1", &format!("order-{number}")));
+        shop.kill(victim);
+    }
+    orders.iter().for_each(|order| front.until_order(&token, order, "confirmed"));
+    the_inner_door_is_locked(&shop);
+    until("everything is published", || books(&shop, &["outbox", "lag"])["waiting"] == 0);
+    assert_eq!(books(&shop, &["outbox", "parked"])["parked"], 0);
+    assert_eq!(books(&shop, &["audit", "verify"])["ok"], true);
+    assert_eq!(books(&shop, &["ledger"])["orders"], 3);
+    shop.stop();
+}
+
+/// Makes a product that can be bought.
+fn stock(front: &Front, staff: &str, sku: &str) {
+    let ask = |ask: Ask<'_>, key: &str, status: u16| front.until(&ask.by(staff).keyed(key), status);
+    let product = ask(Ask::post("/v1/products", json!({"sku": sku, "name": sku})), "make", 201);
+    let price = json!({"price": {"minor": 500, "currency": "EUR"},
+        "expected_version": product["version"]});
+    ask(Ask::put(&format!("/v1/products/{sku}/price"), price), "price", 200);
+    ask(Ask::post(&format!("/v1/products/{sku}/publish"), json!({})), "publish", 200);
+    let pieces = json!({"delta": 100, "reason": "test"});
+    ask(Ask::post(&format!("/v1/stock/{sku}/receive"), pieces), "stock", 200);
+}
+
+/// Who does not come through the gateway is turned away, whatever token of a user they bring.
+fn the_inner_door_is_locked(shop: &Shop) {
+    let text = std::fs::read_to_string(shop.file("amarra.toml")).unwrap();
+    let config: toml::Table = text.parse().unwrap();
+    for service in ["users", "catalog", "orders", "inventory", "payments", "notifications"] {
+        let direct = Front::new(config["services"][service]["listen"].as_str().unwrap());
+        let (status, problem) = direct.ask(&Ask::get("/v1/me"));
+        assert_eq!(status, 401, "{service}");
+        assert!(problem["detail"].as_str().unwrap().contains("gateway"), "{service}: {problem}");
+        assert_eq!(direct.ask(&Ask::get("/healthz")).0, 200, "{service}");
+    }
+}
+
+/// Runs an operator's verb and returns its last line.
+fn books(shop: &Shop, verb: &[&str]) -> Value {
+    let config = shop.file("amarra.toml");
+    let output = shop.command().args(verb).arg("--json").arg("--config").arg(config).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_str(&output.stdout.lines().last().unwrap().unwrap()).unwrap()
+}
+
+#[test]
+fn what_a_service_needs_is_looked_at_before_it_starts() {
+    let shop = Shop::start("refusals", OVERRIDES);
+    let text = std::fs::read_to_string(shop.file("amarra.toml")).unwrap();
+    let refused = |config: &str, parts: &[&str]| {
+        let path = shop.file("other.toml");
+        std::fs::write(&path, config).unwrap();
+        let mut serve = shop.command();
+        serve.args(["serve", "--service", "orders", "--config"]).arg(&path);
+        let output = serve.stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+        for part in parts {
+            assert!(said.contains(part), "{said:?} does not say {part:?}");
+        }
+        let url = std::fs::read_to_string(shop.file("keys/orders.url")).unwrap();
+        let password = url.split(['@', ':']).nth(2).unwrap();
+        assert!(!said.contains(password), "the password is in {said}");
+    };
+    let url = std::fs::read_to_string(shop.file("keys/orders.url")).unwrap();
+    let place = url.rsplit_once('@').unwrap().1;
+    let with_url = |url: &str| {
+        std::fs::write(shop.file("keys/other.url"), url).unwrap();
+        text.replace("keys/orders.url", "keys/other.url")
+    };
+    refused(&text, &["cannot listen", "another address"]);
+    refused(
+        &with_url(&url.replace(place, "127.0.0.1:1/x\n")),
+        &["services.orders.database", "does not answer"],
+    );
+    refused(&with_url(&format!("postgres://nobody:x@{place}")), &["refuses the login"]);
+    let foreign = place.replace("amarra_orders", "amarra_payments");
+    refused(&with_url(&url.replace(place, &foreign)), &["refuses the login"]);
+    refused(&text.replace(&shop.kafka.bootstrap(), "127.0.0.1:1"), &["no broker answers"]);
+    refused(&format!("{text}\n[kafka]\n"), &["duplicate"]);
+    let more = text.replace("[kafka]\n", "[kafka]\npartitions = 5\n");
+    refused(&more, &["partitions", "3", "wanted 5"]);
+    let open = text.replace("[http.internal_token]\nfile = \"keys/internal.token\"\n", "");
+    refused(&open, &["http.internal_token", "http.tls"]);
+    refused(&text.replace("keys/token.public", "keys/none"), &["keys.token_public", "keys/none"]);
+    let sql = |sql: &str| shop.postgres.execute("amarra_orders", sql).unwrap();
+    sql("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (1999, 'later', true, '', 0)");
+    refused(&text, &["ahead", "1999", "newer binary"]);
+    sql("DELETE FROM _sqlx_migrations WHERE version >= 1002");
+    refused(&text, &["lacks migration 1002", "amarra migrate"]);
+    ends_with_its_supervisor(shop);
+}
+
+/// However the supervisor dies, nothing of it is left.
+fn ends_with_its_supervisor(shop: Shop) {
+    let mut second = shop.command();
+    second.args(["supervise", "--config"]).arg(shop.file("amarra.toml"));
+    // The ports are taken: the first process that is refused ends all of them.
+    let output = second.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("refused to start"), "{said}");
+    let text = std::fs::read_to_string(shop.file("amarra.toml")).unwrap();
+    let config: toml::Table = text.parse().unwrap();
+    let services = config["services"].as_table().unwrap();
+    let fronts: Vec<Front> =
+        services.values().map(|s| Front::new(s["listen"].as_str().unwrap())).collect();
+    assert_eq!(fronts.len(), 8);
+    assert!(fronts.iter().all(|front| front.ask(&Ask::get("/healthz")).0 == 200));
+    // It is killed, and told nothing before.
+    drop(shop);
+    until("every process ended", || {
+        fronts.iter().all(|front| front.ask(&Ask::get("/healthz")).0 == 0)
+    });
+}
