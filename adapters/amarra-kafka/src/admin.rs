@@ -7,12 +7,10 @@ use std::time::{Duration, Instant};
 use amarra_messaging::{ConfigError, Topic};
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::admin::{NewTopic, TopicReplication};
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as DriverError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 
-use crate::client::client;
+use crate::client::{Quiet, client};
 use crate::config::{KafkaConfig, is_topic};
 use crate::error::{KafkaError, unmakeable};
 
@@ -337,15 +335,6 @@ fn differs(
     remedy: &'static str,
 ) -> KafkaError {
     KafkaError::Differs { topic: spec.name.to_string(), setting, found, wanted, remedy }
-}
-
-/// A client whose failures show in what it was asked.
-#[derive(Debug)]
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
-    fn error(&self, _: DriverError, _: &str) {}
 }
 
 #[cfg(test)]

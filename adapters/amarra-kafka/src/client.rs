@@ -1,6 +1,10 @@
 //! What every client of the cluster has in common.
 
 use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError as DriverError;
 
 use crate::config::KafkaConfig;
 
@@ -25,3 +29,14 @@ pub(crate) fn client(config: &KafkaConfig) -> ClientConfig {
         .set("topic.metadata.propagation.max.ms", "0");
     client
 }
+
+/// A client whose failures show in what it was asked.
+#[derive(Debug)]
+pub(crate) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+    fn error(&self, _: DriverError, _: &str) {}
+}
+
+impl ConsumerContext for Quiet {}

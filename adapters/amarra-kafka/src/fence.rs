@@ -6,14 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError as DriverError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use crate::client::client;
+use crate::client::{Quiet, client};
 use crate::config::KafkaConfig;
 
 /// How long the follower waits for a record before it looks whether it is to end.
@@ -251,24 +249,13 @@ impl Known {
 
 /// The delivery report of a claim.
 #[derive(Debug, Default)]
-struct Outcome(Mutex<Option<Result<(), DriverError>>>);
+pub(crate) struct Outcome(Mutex<Option<Result<(), DriverError>>>);
 
 impl Outcome {
     fn take(&self) -> Option<Result<(), DriverError>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
-
-/// A client whose failures show in what it was asked.
-#[derive(Debug)]
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
-    fn error(&self, _: DriverError, _: &str) {}
-}
-
-impl ConsumerContext for Quiet {}
 
 impl ProducerContext for Quiet {
     type DeliveryOpaque = Arc<Outcome>;

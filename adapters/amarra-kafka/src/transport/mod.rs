@@ -2,6 +2,7 @@
 
 mod flight;
 mod producer;
+mod progress;
 mod session;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use rdkafka::error::{KafkaError as DriverError, RDKafkaErrorCode};
 use rdkafka::producer::Producer;
 
 use self::producer::{Client, properties};
+use self::progress::Reader;
 use self::session::KafkaSession;
 use crate::config::{KafkaConfig, Mode};
 use crate::error::is_fenced;
@@ -105,7 +107,7 @@ impl Shared {
                 self.meet(&client)?;
                 client
             }
-            Mode::Transactional => self.take(client, &name)?,
+            Mode::Transactional => self.take_over(client, &name)?,
         };
         self.fences.check(&name, epoch)?;
         Ok(client)
@@ -124,6 +126,15 @@ impl Shared {
         met.map(drop).map_err(|e| self.unavailable(&e))
     }
 
+    /// Takes the transactional id of a shard, and asks how far it is committed.
+    fn take_over(&self, client: Client, name: &str) -> Result<Client, Unopened> {
+        let reader = Reader::start(&self.config, name).map_err(|e| self.unavailable(&e))?;
+        // First, because only then the transaction of a predecessor has ended.
+        let mut client = self.take(client, name)?;
+        client.progress = Some(reader.read().map_err(|e| self.unavailable(&e))?);
+        Ok(client)
+    }
+
     /// Takes a transactional id with a client, or with another one in its place.
     fn take(&self, client: Client, name: &str) -> Result<Client, Unopened> {
         let (started, mut client, mut patience) = (Instant::now(), client, TAKE);
@@ -139,7 +150,7 @@ impl Shared {
                 Err(e) if left <= patience || !may_retry(&e) => return Err(self.unavailable(&e)),
                 Err(_) => client = self.start(name)?,
             }
-            patience = patience.saturating_mul(3) / 2;
+            patience = patience.saturating_add(TAKE);
         }
     }
 

@@ -8,6 +8,7 @@ use rdkafka::error::KafkaError as DriverError;
 use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
 
 use super::flight::Flight;
+use super::progress::Progress;
 use crate::client::client;
 use crate::config::{KafkaConfig, Mode};
 
@@ -27,6 +28,8 @@ pub(super) type Native = BaseProducer<Flight>;
 pub(super) struct Client {
     slot: Arc<Slot>,
     pub(super) flight: Arc<Flight>,
+    /// How far the shard is committed; none where nothing is.
+    pub(super) progress: Option<Progress>,
 }
 
 /// The producer until it ends.
@@ -51,7 +54,7 @@ impl Client {
         let thread = std::thread::Builder::new().name("kafka reports".to_owned());
         let spawned = thread.spawn(move || serve(native, &own, &reports));
         spawned.map_err(|e| DriverError::ClientCreation(e.to_string()))?;
-        Ok(Self { slot, flight })
+        Ok(Self { slot, flight, progress: None })
     }
 
     /// Returns the producer, to be let go of soon; none once it has ended.

@@ -15,6 +15,7 @@ use rdkafka::producer::{BaseRecord, Producer};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::producer::{Client, Native};
+use super::progress::Mark;
 use super::{Shared, Unopened};
 use crate::config::Mode;
 use crate::error::is_fenced;
@@ -37,8 +38,13 @@ pub(super) struct KafkaSession {
     client: Option<Client>,
     partitions: BTreeMap<Topic, u32>,
     fenced: bool,
+    /// A client that a call did not wait for.
+    opening: Option<JoinHandle<Result<Client, Unopened>>>,
     /// A commit that a call did not wait for.
     committing: Option<JoinHandle<Result<(), DriverError>>>,
+    /// How many of a call's records, from the first on, were handed to the client; none once they
+    /// are not handed over in order.
+    handed: Option<usize>,
     /// The records of a call that nobody waited for, as far as they were handed over.
     given_up: Option<Vec<Publish>>,
 }
@@ -72,8 +78,15 @@ struct Call<'a> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        if !self.ended {
-            self.session.given_up = Some(self.records.to_vec());
+        if self.ended {
+            return;
+        }
+        match self.session.handed {
+            Some(handed) => {
+                let handed = self.records.get(..handed).unwrap_or_default();
+                self.session.given_up = Some(handed.to_vec());
+            }
+            None => self.session.client = None,
         }
     }
 }
@@ -86,6 +99,7 @@ impl Session for KafkaSession {
         if records.is_empty() && !self.fenced {
             return Ok(());
         }
+        self.handed = Some(0);
         let mut call = Call { session: self, records, ended: false };
         let published = call.session.publish_rest(records).await;
         call.ended = true;
@@ -115,7 +129,9 @@ impl KafkaSession {
             client: None,
             partitions: BTreeMap::new(),
             fenced: false,
+            opening: None,
             committing: None,
+            handed: None,
             given_up: None,
         }
     }
@@ -127,7 +143,10 @@ impl KafkaSession {
         }
         self.client = None;
         let (shared, lease) = (Arc::clone(&self.shared), self.lease.clone());
-        let opened = spawn_blocking(move || shared.open(&lease)).await;
+        // Kept in the session: a call that is given up leaves it to the next one.
+        let open = || spawn_blocking(move || shared.open(&lease));
+        let opened = self.opening.get_or_insert_with(open).await;
+        self.opening = None;
         match opened {
             Ok(Ok(client)) => self.client = Some(client),
             Ok(Err(Unopened::Fenced)) => return Err(self.fenced()),
@@ -167,6 +186,25 @@ impl KafkaSession {
         if self.fenced || self.shared.fences.is_newer_known(&self.name, epoch) {
             return Err(self.fenced());
         }
+        let committed = self.committed_of(records).await?;
+        let rest = records.get(committed..).unwrap_or_default();
+        self.handed = Some(committed);
+        self.publish_new(rest).await.map_err(|e| behind(committed, e))
+    }
+
+    /// Counts the first of these records that a transaction committed whose end nobody saw: of a
+    /// predecessor, or of a client that failed while it committed.
+    async fn committed_of(&mut self, records: &[Publish]) -> Result<usize, PublishError> {
+        if self.shared.config.mode == Mode::Idempotent {
+            return Ok(0);
+        }
+        self.connect().await?;
+        let progress = self.client.as_ref().and_then(|client| client.progress.as_ref());
+        let last = progress.and_then(|progress| progress.last.as_ref());
+        Ok(last.map_or(0, |mark| mark.covers(records)))
+    }
+
+    async fn publish_new(&mut self, records: &[Publish]) -> Result<(), PublishError> {
         let unfit = records.iter().position(|publish| self.unfit(&publish.record).is_some());
         let fit = records.get(..unfit.unwrap_or(records.len())).unwrap_or_default();
         match self.store(fit).await {
@@ -196,6 +234,7 @@ impl KafkaSession {
         acked: usize,
         at: usize,
     ) -> Result<(), PublishError> {
+        self.handed = None;
         let before = records.get(acked..at).unwrap_or_default();
         if let Err(Trouble::Refused { acked: more, .. } | Trouble::Lost { acked: more, .. }) =
             self.store(before).await
@@ -246,13 +285,22 @@ impl KafkaSession {
             Trouble::Refused { at, .. } => Trouble::Refused { acked: 0, at },
             Trouble::Lost { why, .. } => Trouble::Lost { acked: 0, why },
         })?;
-        self.commit().await.map_err(early)
+        self.commit(Mark::of_last(records)).await.map_err(early)
     }
 
-    async fn commit(&mut self) -> Result<(), Lost> {
+    /// Commits the open transaction, which ends with `mark`.
+    async fn commit(&mut self, mark: Option<Mark>) -> Result<(), Lost> {
         let native = self.native().ok_or_else(overdue)?;
         let timeout = self.shared.config.request_timeout;
+        let progress = self.client.as_ref().and_then(|client| client.progress.as_ref());
+        let carried = match (progress, &mark) {
+            (Some(progress), Some(mark)) => Some(progress.carry(mark).map_err(Lost::Driver)?),
+            _ => None,
+        };
         let commit = move || {
+            if let Some((offsets, group)) = carried {
+                native.send_offsets_to_transaction(&offsets, &group, timeout)?;
+            }
             // The wrapper's commit waits a tenth of a second when a report was not put away yet.
             while native.in_flight_count() > 0 && native.client().fatal_error().is_none() {
                 std::thread::sleep(FORGET);
@@ -264,7 +312,13 @@ impl KafkaSession {
         let committed = committing.await;
         self.committing = None;
         match committed {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                let client = self.client.as_mut();
+                if let Some(progress) = client.and_then(|client| client.progress.as_mut()) {
+                    progress.last = mark.or(progress.last.take());
+                }
+                Ok(())
+            }
             Ok(Err(e)) => Err(self.driver(&e)),
             Err(e) => Err(Lost::Said(e.to_string())),
         }
@@ -333,6 +387,7 @@ impl KafkaSession {
                 flight.never_left(opaque, &e);
                 break;
             }
+            self.handed = self.handed.map(|handed| handed.saturating_add(1));
         }
         drop(native);
         flight.settled().await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use amarra_core::{Class, Classify};
 use amarra_kafka::{KafkaConfig, KafkaTransport, Mode};
+use amarra_messaging::transport::Publish;
 use amarra_messaging::{Headers, PublishError, Session, Topic, Transport};
 use testbed::{CutAt, Direction, Kafka, KafkaOptions};
 
@@ -38,11 +39,7 @@ fn read(topic: &Topic, count: usize) -> Vec<amarra_messaging::message::Delivery>
 
 /// Publishes records from the first that is not stored on, as the relay does: each call is given a
 /// time, and dropped when it takes longer.
-async fn relay(
-    session: &mut dyn Session,
-    records: &[amarra_messaging::transport::Publish],
-    patience: Duration,
-) {
+async fn relay(session: &mut dyn Session, records: &[Publish], patience: Duration) {
     let (started, mut from) = (std::time::Instant::now(), 0);
     loop {
         match tokio::time::timeout(patience, session.publish(&records[from..])).await {
@@ -101,6 +98,67 @@ fn a_call_that_is_given_up_and_repeated_is_stored_once() {
             assert_eq!(stored, (0..50).collect::<Vec<_>>(), "{mode:?}");
         });
     }
+}
+
+#[test]
+fn a_call_that_was_given_up_before_it_left_is_not_taken_for_stored() {
+    let _turn = bed().turn();
+    for mode in MODES {
+        block_on(async {
+            let (topic, config) = stage(mode).await;
+            let config = KafkaConfig { delivery_timeout: Duration::from_secs(30), ..config };
+            let records: Vec<_> = (0..50).map(|n| record(&topic, "k", n, 100)).collect();
+            let mut session = open(&config, &topic, 1).await;
+            // The number of partitions is asked for first, and does not come.
+            bed().proxy().stall(Direction::Down, true);
+            let given_up = session.publish(&records);
+            let given_up = tokio::time::timeout(Duration::from_millis(300), given_up).await;
+            assert!(given_up.is_err(), "{mode:?}: {given_up:?}");
+            bed().proxy().heal();
+            relay(session.as_mut(), &records, PATIENCE).await;
+            let stored = numbers(&read(&topic, 50), "k");
+            assert_eq!(stored, (0..50).collect::<Vec<_>>(), "{mode:?}");
+        });
+    }
+}
+
+/// Rows of an outbox, numbered from `first` on, whose ids say which copy of the outbox it is.
+fn rows(topic: &Topic, copy: &str, first: u32) -> Vec<Publish> {
+    let row = |n: u32| {
+        let mut publish = record(topic, "k", n, 10);
+        publish.record.headers.push("ce_id", format!("{copy}-{n}").as_bytes());
+        publish.record.headers.push("outbox-pos", n.to_string().as_bytes());
+        publish
+    };
+    (first..first + 10).map(row).collect()
+}
+
+#[test]
+fn what_a_dead_relay_committed_is_not_published_again_in_transactions() {
+    let _turn = bed().turn();
+    block_on(async {
+        let (topic, config) = stage(Mode::Transactional).await;
+        open(&config, &topic, 1).await.publish(&rows(&topic, "a", 0)).await.unwrap();
+        // Its successor does not know, and publishes the chunk again, and the next.
+        let mut successor = open(&config, &topic, 2).await;
+        successor.publish(&rows(&topic, "a", 0)).await.unwrap();
+        successor.publish(&rows(&topic, "a", 10)).await.unwrap();
+        // A part of it, then more.
+        let mut third = open(&config, &topic, 3).await;
+        let overlapping: Vec<_> =
+            rows(&topic, "a", 15).into_iter().take(5).chain(rows(&topic, "a", 20)).collect();
+        third.publish(&overlapping).await.unwrap();
+        // A row that was parked and is released has an old position, and is new.
+        let mut released = rows(&topic, "a", 0);
+        released.truncate(1);
+        released[0].record.headers.push("outbox-released", b"1");
+        third.publish(&released).await.unwrap();
+        // Another outbox of the same name counts from the start again.
+        open(&config, &topic, 4).await.publish(&rows(&topic, "b", 0)).await.unwrap();
+        let stored = numbers(&read(&topic, 41), "k");
+        let expect: Vec<u32> = (0..30).chain([0]).chain(0..10).collect();
+        assert_eq!(stored, expect);
+    });
 }
 
 #[test]
