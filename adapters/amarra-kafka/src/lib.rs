@@ -1,4 +1,4 @@
-//! Publishing on Apache Kafka; what the port promises and the broker cannot is in `transport`.
+#![doc = include_str!("../docs.md")]
 
 pub mod admin;
 mod client;
