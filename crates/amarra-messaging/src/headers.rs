@@ -110,6 +110,17 @@ impl Headers {
     }
 }
 
+/// Cuts a buffer written by [`write`] alone into headers that share it.
+pub(crate) fn cut(buffer: Vec<u8>, ends: &[usize]) -> Vec<Headers> {
+    let mut rest = Bytes::from(buffer);
+    let mut begin = 0_usize;
+    let cut = |end: &usize| {
+        let len = end.saturating_sub(std::mem::replace(&mut begin, *end));
+        Headers(rest.split_to(len.min(rest.len())))
+    };
+    ends.iter().map(cut).collect()
+}
+
 /// Appends an entry whose value `value` writes.
 pub(crate) fn write(buffer: &mut Vec<u8>, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
     let name_len = u16::try_from(name.len()).unwrap_or(u16::MAX);

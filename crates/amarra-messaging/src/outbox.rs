@@ -71,6 +71,31 @@ pub struct Cursor {
     pub pos: Pos,
 }
 
+impl Cursor {
+    /// Tells whether this cursor may be saved over `saved`: it is ahead of it, at the same place
+    /// with the batch that is open there, or with that batch closed.
+    ///
+    /// # Example
+    /// ```
+    /// use amarra_messaging::message::Pos;
+    /// use amarra_messaging::outbox::{Cursor, Snapshot};
+    ///
+    /// let start = Cursor::default();
+    /// let open = Cursor { cur: Some(Snapshot::default()), ..start.clone() };
+    /// let ahead = Cursor { pos: Pos(3), ..open.clone() };
+    /// assert!(open.follows(&start) && ahead.follows(&open) && ahead.follows(&ahead));
+    /// assert!(!start.follows(&ahead) && !open.follows(&ahead));
+    /// ```
+    #[must_use]
+    pub fn follows(&self, saved: &Self) -> bool {
+        if self.pos != saved.pos {
+            return self.pos > saved.pos;
+        }
+        let closed = self.cur.is_none() && saved.cur.as_ref() == Some(&self.prev);
+        saved.cur.is_none() || self.cur == saved.cur || closed || self == saved
+    }
+}
+
 /// The right to relay one shard until the lease ends or a newer epoch begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
@@ -150,16 +175,20 @@ pub struct Backlog {
 ///
 /// # Laws
 /// - OBL-1 at most one owner holds a shard's lease at an epoch; a lease taken over has a higher
-///   one. Expiry is decided by the database's clock.
+///   one, and a lease given back is superseded at once. Expiry is decided by the database's clock.
 /// - OBL-2 `next_chunk` returns what is visible in the batch's closing snapshot and not in
 ///   `cursor.prev`, with `seq > cursor.last_seq`, ascending: the same call gives the same rows for
 ///   ever once `cursor.cur` is set.
 /// - OBL-3 over any sequence of batches every committed row is returned exactly once, however late
 ///   its transaction committed, and rows of one key in commit order.
 /// - OBL-4 a transaction in progress delays its own rows only.
-/// - OBL-5 `checkpoint`, `park` and `release` of a superseded epoch answer [`LogError::Fenced`]
+/// - OBL-5 `checkpoint`, `park` and `settle` of a superseded epoch answer [`LogError::Fenced`]
 ///   and change nothing.
 /// - OBL-6 `resume` returns the cursor last saved by any epoch, and every key parked.
+/// - OBL-7 a saved cursor never goes back: a `checkpoint` of one that [does not
+///   follow](Cursor::follows) it is refused and changes nothing, since a call that was given up may
+///   still arrive, late.
+/// - OBL-8 an adapter whose `changed` tells of an append tells of every later one.
 #[async_trait]
 pub trait OutboxLog: Send + Sync + fmt::Debug {
     /// Names this outbox for [`Position::source`](crate::message::Position::source).
@@ -175,6 +204,17 @@ pub trait OutboxLog: Send + Sync + fmt::Debug {
         limit: usize,
         ttl: Duration,
     ) -> Result<Vec<Lease>, LogError>;
+
+    /// Returns how long until the first lease of another owner ends, by the database's clock; none
+    /// when there is no such lease or the adapter cannot tell. A relay that waits for its turn asks
+    /// then, and not at its own next renewal.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]; leases are then asked for at the next renewal.
+    async fn until_free(&self, owner: &Owner) -> Result<Option<Duration>, LogError> {
+        let _ = owner;
+        Ok(None)
+    }
 
     /// Gives leases back early, so that a successor need not wait; unknown ones are ignored.
     ///
@@ -202,11 +242,13 @@ pub trait OutboxLog: Send + Sync + fmt::Debug {
     /// Saves the cursor, durably before it returns.
     ///
     /// # Errors
-    /// [`LogError::Fenced`] for an old epoch; [`LogError::Unavailable`] when it may or may not
+    /// [`LogError::Fenced`] for an old epoch; [`LogError::Corrupt`] for a cursor that goes back; [`LogError::Unavailable`] when it may or may not
     /// have been saved, which is harmless: saving again is idempotent.
     async fn checkpoint(&self, lease: &Lease, cursor: &Cursor) -> Result<(), LogError>;
 
-    /// Sets rows aside, in order, and parks their keys. Rows parked before are ignored.
+    /// Sets rows aside, in order, and parks their keys. Rows parked before are ignored, unless they
+    /// were released: the broker refused them again, so the release of their keys is taken back,
+    /// and they get the new reason.
     ///
     /// # Errors
     /// [`LogError`].

@@ -64,7 +64,8 @@ pub fn encode(envelope: &Envelope, position: Option<&Position>) -> Record {
     put(&mut headers, "traceparent", &envelope.traceparent);
     put(&mut headers, "content-type", "application/json");
     if let Some(Position { source, shard, pos }) = position {
-        put_position(&mut headers, source, *shard, *pos);
+        put_place(&mut headers, source, *shard);
+        put(&mut headers, "outbox-pos", pos);
     }
     Record {
         key: Bytes::copy_from_slice(envelope.partition_key.as_str().as_bytes()),
@@ -73,29 +74,39 @@ pub fn encode(envelope: &Envelope, position: Option<&Position>) -> Record {
     }
 }
 
-/// Returns headers that were encoded without a position, with one.
-pub(crate) fn positioned(headers: &Headers, source: &str, shard: Shard, pos: Pos) -> Headers {
-    let plain = headers.as_bytes();
-    let mut buffer = Vec::with_capacity(plain.len().saturating_add(POSITION_BYTES));
-    buffer.extend_from_slice(plain);
-    put_position(&mut buffer, source, shard, pos);
-    Headers::from_written(buffer)
+/// Returns headers that were encoded without a position, each with its own; all in one buffer,
+/// because a relay has thousands of them at a time.
+///
+/// `released` marks records that come out of the parked set: their positions are older than those
+/// of their neighbours.
+pub(crate) fn positioned<'a, I>(all: I, source: &str, shard: Shard, released: bool) -> Vec<Headers>
+where
+    I: Iterator<Item = (&'a Headers, Pos)> + Clone,
+{
+    let room =
+        |(headers, _): (&Headers, _)| headers.as_bytes().len().saturating_add(POSITION_BYTES);
+    let mut buffer = Vec::with_capacity(all.clone().map(room).fold(0, usize::saturating_add));
+    let mut ends = Vec::with_capacity(all.size_hint().0);
+    let mut place = Vec::with_capacity(POSITION_BYTES);
+    put_place(&mut place, source, shard);
+    for (headers, pos) in all {
+        buffer.extend_from_slice(headers.as_bytes());
+        buffer.extend_from_slice(&place);
+        put(&mut buffer, "outbox-pos", pos);
+        if released {
+            put(&mut buffer, RELEASED, "1");
+        }
+        ends.push(buffer.len());
+    }
+    headers::cut(buffer, &ends)
 }
 
-/// Marks a record that comes out of the parked set: its position is older than its neighbours'.
+/// Marks a record that comes out of the parked set.
 const RELEASED: &str = "outbox-released";
 
-/// Returns positioned headers, marked as those of a released row.
-pub(crate) fn released(headers: &Headers) -> Headers {
-    let mut headers = headers.clone();
-    headers.push(RELEASED, b"1");
-    headers
-}
-
-fn put_position(headers: &mut Vec<u8>, source: &str, shard: Shard, pos: Pos) {
+fn put_place(headers: &mut Vec<u8>, source: &str, shard: Shard) {
     put(headers, "outbox-source", source);
     put(headers, "outbox-shard", shard);
-    put(headers, "outbox-pos", pos);
 }
 
 fn put(headers: &mut Vec<u8>, name: &str, value: impl Display) {

@@ -19,6 +19,9 @@ use crate::outbox::{Chunk, Lease, LogError, OutboxLog};
 use crate::shutdown::Shutdown;
 use crate::transport::{PublishError, Session, Transport};
 
+/// The least wait before leases are asked for again because one ends.
+const FREE_MIN: Duration = Duration::from_millis(5);
+
 /// One process's share of the relaying of one outbox.
 ///
 /// It spawns nothing: `run` is one future, in which the shards it holds progress concurrently. Any
@@ -48,7 +51,7 @@ struct Slot {
 /// What a future of the relay came to.
 enum Step {
     Acted { shard: Shard, session: Option<Box<dyn Session>>, event: Event },
-    Leased { asked_at: Monotonic, result: Result<Vec<Lease>, LogError> },
+    Leased { asked_at: Monotonic, result: Result<Vec<Lease>, LogError>, free_in: Option<Duration> },
     GivenBack(Result<(), LogError>),
 }
 
@@ -139,13 +142,25 @@ impl Relay {
             running.steps.push(Box::pin(async move {
                 let (limit, ttl) = (self.config.shards_max, self.config.lease);
                 let result = self.log.lease(&self.owner, limit, ttl).await;
-                Step::Leased { asked_at: now, result }
+                let free_in = match &result {
+                    Ok(leases) if leases.len() < limit => self.free_in().await,
+                    _ => None,
+                };
+                Step::Leased { asked_at: now, result, free_in }
             }));
         }
         // While such a call is out its end wakes the loop, and the next one is scheduled then.
         let lease_at = (running.lease_calls == 0).then_some(running.lease_at);
         let engines = running.slots.values().filter_map(|slot| slot.engine.wake_at());
         engines.chain(lease_at).min()
+    }
+
+    /// Returns when a lease of somebody else ends.
+    async fn free_in(&self) -> Option<Duration> {
+        self.log.until_free(&self.owner).await.unwrap_or_else(|error| {
+            self.observer.observe(&RelayEvent::Log(None, &error));
+            None
+        })
     }
 
     fn step_all<'a>(&'a self, running: &mut Running<'a>, event: &Event) {
@@ -187,8 +202,13 @@ impl Relay {
                     self.observer.observe(&RelayEvent::Log(None, &error));
                 }
             }
-            Step::Leased { asked_at, result } => {
+            Step::Leased { asked_at, result, free_in } => {
                 running.lease_calls = running.lease_calls.saturating_sub(1);
+                if let Some(free_in) = free_in {
+                    // Whoever holds it may be gone: no later than it ends.
+                    let free_at = self.env.monotonic().plus(free_in.max(FREE_MIN));
+                    running.lease_at = running.lease_at.min(free_at);
+                }
                 self.leased(asked_at, result, running);
             }
         }

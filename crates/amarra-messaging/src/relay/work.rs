@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use amarra_core::PartitionKey;
 
+use crate::headers::Headers;
 use crate::message::{Pos, Record, Seq, Shard};
 use crate::outbox::{Chunk, ParkedRow, Snapshot};
 use crate::transport::Publish;
@@ -124,13 +125,11 @@ impl Work {
 
 fn encode(origin: &Origin, rows: &[ParkedRow], (source, shard): Source<'_>) -> Arc<[Publish]> {
     let late = matches!(origin, Origin::Released);
-    let encode = |row: &ParkedRow| {
-        let mut headers = wire::positioned(&row.record.headers, source, shard, row.pos);
-        if late {
-            headers = wire::released(&headers);
-        }
+    let plain = rows.iter().map(|row| (&row.record.headers, row.pos));
+    let headers = wire::positioned(plain, source, shard, late);
+    let encode = |(row, headers): (&ParkedRow, Headers)| {
         let (key, value) = (row.record.key.clone(), row.record.value.clone());
         Publish { topic: row.topic.clone(), record: Record { key, headers, value } }
     };
-    rows.iter().map(encode).collect()
+    rows.iter().zip(headers).map(encode).collect()
 }
