@@ -27,6 +27,10 @@ const LEASE: &str = "WITH mine AS MATERIALIZED ( \
          expires = clock_timestamp() + $4 * interval '1 microsecond' \
      FROM chosen WHERE c.grp = $1 AND c.shard = chosen.shard RETURNING c.shard, c.epoch";
 
+/// Rounded up: asked for a moment too early, it is asked for a whole lease too late.
+const UNTIL_FREE: &str = "SELECT min(ceil(extract(epoch FROM expires - clock_timestamp()) * 1000)) \
+     ::bigint FROM outbox_cursor WHERE grp = $1 AND owner <> $2 AND expires > clock_timestamp()";
+
 const GIVE_BACK: &str = "UPDATE outbox_cursor c \
      SET owner = NULL, expires = '-infinity', epoch = c.epoch + 1 \
      FROM unnest($2::smallint[], $3::bigint[]) AS g (shard, epoch) \
@@ -66,6 +70,20 @@ pub(super) async fn lease(
     let mut leases: Vec<_> = taken.into_iter().map(lease).collect();
     leases.sort_by_key(|lease| lease.shard);
     Ok(leases)
+}
+
+pub(super) async fn until_free(
+    conn: &mut PgConnection,
+    group: &str,
+    owner: &Owner,
+) -> Result<Option<Duration>, LogError> {
+    let millis: Option<i64> = sqlx::query_scalar(UNTIL_FREE)
+        .bind(group)
+        .bind(owner.as_str())
+        .fetch_one(conn)
+        .await
+        .map_err(|e| log_error(&e))?;
+    Ok(millis.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))))
 }
 
 pub(super) async fn give_back(

@@ -122,6 +122,11 @@ impl OutboxLog for PgOutboxLog {
         on!(self, Shard(0), |conn, group| lease::lease(conn, group, &owner, limit, ttl))
     }
 
+    async fn until_free(&self, owner: &Owner) -> Result<Option<Duration>, LogError> {
+        let owner = owner.clone();
+        on!(self, Shard(0), |conn, group| lease::until_free(conn, group, &owner))
+    }
+
     async fn give_back(&self, leases: &[Lease]) -> Result<(), LogError> {
         let leases = leases.to_vec();
         on!(self, Shard(0), |conn, group| lease::give_back(conn, group, &leases))

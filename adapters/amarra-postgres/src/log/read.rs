@@ -20,6 +20,9 @@ const WINDOW: i64 = 1 << 20;
 /// Rows among which one statement looks for the first at most.
 const FIRST_MAX: i64 = 500_000;
 
+/// From 1970 to the beginning of the server's times, the year 2000.
+const EPOCH_MICROS: i64 = 946_684_800_000_000;
+
 /// Every row of a small difference, found by transaction id, or none but the header of a large one.
 ///
 /// The two branches are the index ranges that hold the difference; a condition joined by `OR`
@@ -54,12 +57,12 @@ const SMALL: &str = concat!(
     difference!("seq, topic, key, headers, payload, at", "$6"),
     ") AS u LIMIT $6), n AS MATERIALIZED (SELECT count(*) < $6 AS small FROM m) ",
     "SELECT CASE WHEN small THEN 0 ELSE -1 END::bigint AS seq, ",
-    "(SELECT cur::text FROM s) AS topic, ",
-    "NULL::bytea AS key, NULL::bytea AS headers, NULL::bytea AS payload, ",
     // Read after the snapshot was taken: no row that it sees has a higher value.
-    "(SELECT last_value FROM outbox_seq_seq) AS at FROM n ",
-    "UNION ALL SELECT seq, topic, key, headers, payload, ",
-    "(extract(epoch FROM at) * 1000000)::bigint FROM m WHERE (SELECT small FROM n) ORDER BY seq"
+    "(SELECT cur::text FROM s) || ' ' || (SELECT last_value FROM outbox_seq_seq) AS topic, ",
+    "NULL::bytea AS key, NULL::bytea AS headers, NULL::bytea AS payload, ",
+    "NULL::timestamptz AS at FROM n ",
+    "UNION ALL SELECT seq, topic, key, headers, payload, at FROM m ",
+    "WHERE (SELECT small FROM n) ORDER BY seq"
 );
 
 const FIRST: &str = concat!(
@@ -70,8 +73,7 @@ const FIRST: &str = concat!(
 );
 
 /// A stretch of a large difference, in the order of the sequence.
-const STRETCH: &str = "SELECT seq, topic, key, headers, payload, \
-     (extract(epoch FROM at) * 1000000)::bigint AS at FROM outbox \
+const STRETCH: &str = "SELECT seq, topic, key, headers, payload, at FROM outbox \
      WHERE shard = $1 AND seq > $2 AND seq <= $3 \
      AND (xid >= (SELECT $4::text::xid8) OR xid = ANY ((SELECT $5::text::xid8[])::xid8[])) \
      AND pg_visible_in_snapshot(xid, (SELECT $6::text::pg_snapshot)) ORDER BY seq LIMIT $7";
@@ -136,9 +138,10 @@ async fn small(
     let mut rows = found.fetch(conn);
     let header = rows.try_next().await.map_err(|e| log_error(&e))?;
     let header = header.ok_or_else(|| corrupt("chunk", "it has no header"))?;
-    let cur = from_text(header.try_get("topic").map_err(|e| log_error(&e))?)?;
+    let place: &str = header.try_get("topic").map_err(|e| log_error(&e))?;
+    let (cur, upto) = place.split_once(' ').ok_or_else(|| corrupt("chunk", "it has no end"))?;
+    let (cur, upto) = (from_text(cur)?, upto.parse().map_err(|_| corrupt("chunk", upto))?);
     let first: i64 = header.try_get("seq").map_err(|e| log_error(&e))?;
-    let upto: i64 = header.try_get("at").map_err(|e| log_error(&e))?;
     if first < 0 {
         // Nothing more comes, but the end of the answer has to be read.
         while rows.try_next().await.map_err(|e| log_error(&e))?.is_some() {}
@@ -232,7 +235,9 @@ impl Batch {
     fn push(&mut self, row: &PgRow) -> Result<(), LogError> {
         let seq: i64 = row.try_get(0_usize).map_err(|e| log_error(&e))?;
         let topic: &str = row.try_get(1_usize).map_err(|e| log_error(&e))?;
-        let at: i64 = row.try_get(5_usize).map_err(|e| log_error(&e))?;
+        let at = raw(row, 5)?.try_into().map(i64::from_be_bytes);
+        let at = at.map_err(|_| corrupt("outbox row", "its time has not eight bytes"))?;
+        let at = at.saturating_add(EPOCH_MICROS);
         let [key, headers, payload] = [raw(row, 2)?, raw(row, 3)?, raw(row, 4)?];
         let topic = self.topic(topic);
         self.push_parts(Seq(seq.cast_unsigned()), topic, [key, headers, payload], at);
