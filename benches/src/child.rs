@@ -44,6 +44,8 @@ pub(crate) struct Relaying {
     pub(crate) chunk: usize,
     pub(crate) connections: u16,
     pub(crate) owner: String,
+    /// The name of the outbox.
+    pub(crate) source: String,
     /// Properties of librdkafka, `key=value`.
     pub(crate) properties: Vec<String>,
     /// The process ends after so many messages.
@@ -115,7 +117,7 @@ async fn go(plan: Plan) -> Result<(), Failure> {
         let writers = plan.writing.clone().map(|writing| start_writers(&database, writing));
         match &plan.relaying {
             Some(relaying) => relay(&database, relaying).await?,
-            None => drop(writers.map(std::thread::JoinHandle::join)),
+            None => drop(tokio::task::spawn_blocking(|| writers.map(|w| w.join().is_ok())).await),
         }
         Ok::<(), Failure>(())
     };
@@ -155,13 +157,14 @@ async fn relay(database: &PgDatabase, plan: &Relaying) -> Result<(), Failure> {
     let telling = Arc::new(Telling { every: plan.every, ..Telling::default() });
     let teller = Arc::clone(&telling);
     let (stop, shutdown) = Shutdown::new();
-    let log = PgLogConfig { connections: plan.connections, ..PgLogConfig::new("orders") };
+    let log =
+        PgLogConfig { connections: plan.connections, ..PgLogConfig::new(plan.source.as_str()) };
     let log = Arc::new(PgOutboxLog::open(database, log).await?);
     let mode = if plan.exactly_once { Mode::Transactional } else { Mode::Idempotent };
     let split = |property: &String| property.split_once('=').map(|(k, v)| (k.into(), v.into()));
     let extra = plan.properties.iter().filter_map(split).collect();
     let kafka = KafkaConfig { mode, extra, ..KafkaConfig::new(&plan.bootstrap) };
-    let transport = Arc::new(KafkaTransport::new(kafka, "orders")?);
+    let transport = Arc::new(KafkaTransport::new(kafka, &plan.source)?);
     let config = RelayConfig { chunk_rows_max: plan.chunk, ..RelayConfig::default() };
     let owner = Owner::from(plan.owner.as_str());
     let relay = Relay::new(log, transport, amarra_tokio::environment(), owner, config)?;

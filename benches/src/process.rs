@@ -111,11 +111,11 @@ fn stat(path: &str) -> u64 {
     ticks(&std::fs::read_to_string(path).unwrap_or_default()) * 10_000
 }
 
-/// Returns what a process or thread used, user's and system's, in ticks.
+/// Returns what a process or thread used, and its children that have ended, in ticks.
 fn ticks(stat: &str) -> u64 {
     // The name may hold spaces and brackets; nothing after it does.
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let mut fields = rest.split_ascii_whitespace().skip(11);
     let mut next = || fields.next().and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
-    next() + next()
+    next() + next() + next() + next()
 }

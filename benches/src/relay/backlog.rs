@@ -22,7 +22,7 @@ pub(super) async fn run(run: &Run<'_>, exactly_once: bool) -> Result<(), Failure
     run.report.say(&format!("{case}: loading {rows} rows"));
     load::load(&config, &Maker::new(&topic)?, rows).await?;
     run.report.say(&format!("{case}: relaying"));
-    let relaying = Relaying { exactly_once, until: Some(rows), ..run.relaying() };
+    let relaying = Relaying { exactly_once, until: Some(rows), ..run.relaying(case) };
     let plan = Plan { relaying: Some(relaying), ..run.plan(&config.url) };
     let before = run.servers.cpu_micros();
     let told = relay(&plan)?;

@@ -47,7 +47,7 @@ pub(super) async fn run(run: &Run<'_>, shape: Shape) -> Result<(), Failure> {
     }
     run.report.say(&format!("{case}: {rate} commits a second for {seconds} s"));
     let writing = Writing { topic: case.to_owned(), rate, connections: CONNECTIONS, seconds };
-    let relay = run.relaying();
+    let relay = run.relaying(case);
     let mut processes = Vec::new();
     if shape.bridge {
         let plan = Plan { bridge: true, relaying: Some(relay), ..run.plan(&config.url) };

@@ -29,13 +29,13 @@ pub(crate) struct Options {
     #[arg(long)]
     short: bool,
     /// Rows of a chunk.
-    #[arg(long, default_value_t = 4_096)]
+    #[arg(long, default_value_t = 1_000)]
     chunk: usize,
     /// A property of librdkafka, `key=value`.
     #[arg(long = "property")]
     properties: Vec<String>,
     /// Shards of the outbox, and partitions of the topic.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 8)]
     shards: u16,
 }
 
@@ -73,13 +73,14 @@ impl Run<'_> {
         Plan { url, shards, relaying: None, writing: None, bridge: false }
     }
 
-    fn relaying(&self) -> Relaying {
+    fn relaying(&self, source: &str) -> Relaying {
         Relaying {
             bootstrap: self.servers.bootstrap(),
             exactly_once: false,
             chunk: self.options.chunk,
             connections: 2,
             owner: "one".to_owned(),
+            source: source.to_owned(),
             properties: self.options.properties.clone(),
             until: None,
             every: false,

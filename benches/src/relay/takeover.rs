@@ -34,7 +34,7 @@ pub(super) async fn run(run: &Run<'_>, exactly_once: bool) -> Result<(), Failure
     let seconds = 5 + kills * 7;
     let writing = Writing { topic: case.to_owned(), rate: RATE, connections: 4, seconds };
     let relay = |owner: String| {
-        let relaying = Relaying { exactly_once, owner, every: true, ..run.relaying() };
+        let relaying = Relaying { exactly_once, owner, every: true, ..run.relaying(case) };
         Owner::start(&Plan { bridge: true, relaying: Some(relaying), ..run.plan(&config.url) })
     };
     run.report.say(&format!("{case}: {kills} kills under {RATE} messages a second"));
