@@ -28,12 +28,13 @@ pub(crate) enum Stage {
 }
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Begin = Box<dyn FnOnce(Shutdown) -> Task + Send>;
 
 /// What will run, collected while everything is put together, so that nothing runs when a later
 /// part is refused.
 #[derive(Default)]
 pub(crate) struct Plan {
-    tasks: Vec<(Stage, String, Box<dyn FnOnce(Shutdown) -> Task + Send>)>,
+    tasks: Vec<(Stage, String, Begin)>,
 }
 
 impl std::fmt::Debug for Plan {
@@ -87,7 +88,7 @@ impl Group {
         Self { handle, shutdown, tasks: JoinSet::new(), names: BTreeMap::new() }
     }
 
-    fn spawn(&mut self, name: String, task: Box<dyn FnOnce(Shutdown) -> Task + Send>) {
+    fn spawn(&mut self, name: String, task: Begin) {
         let id = self.tasks.spawn(task(self.shutdown.clone())).id();
         self.names.insert(id, name);
     }

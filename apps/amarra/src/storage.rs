@@ -78,7 +78,7 @@ pub(crate) enum Broker {
     /// A file, for the services of this process.
     Bus(SqliteBus),
     /// A cluster.
-    Kafka(KafkaConfig, ConsumerConfig),
+    Kafka(Box<(KafkaConfig, ConsumerConfig)>),
 }
 
 impl Broker {
@@ -96,15 +96,16 @@ impl Broker {
         let session_timeout = config.kafka.session_timeout.0;
         let member = ConsumerConfig { session_timeout, ..ConsumerConfig::default() };
         member.validate().refuse_for("kafka")?;
-        Ok(Self::Kafka(kafka, member))
+        Ok(Self::Kafka(Box::new((kafka, member))))
     }
 
     /// Returns the transport of the outbox that is called `source`.
     pub(crate) fn transport(&self, source: Arc<str>) -> Result<Arc<dyn Transport>, Failure> {
         match self {
             Self::Bus(bus) => Ok(Arc::new(bus.transport(source))),
-            Self::Kafka(config, _) => {
-                Ok(Arc::new(KafkaTransport::new(config.clone(), &source).refuse_for("kafka")?))
+            Self::Kafka(both) => {
+                let transport = KafkaTransport::new(both.0.clone(), &source);
+                Ok(Arc::new(transport.refuse_for("kafka")?))
             }
         }
     }
@@ -120,7 +121,8 @@ impl Broker {
                 let member = bus.consumer(group.clone(), topics, MemberConfig::default());
                 Ok(Box::new(member.refuse()?))
             }
-            Self::Kafka(config, member) => {
+            Self::Kafka(both) => {
+                let (config, member) = both.as_ref();
                 let member = KafkaConsumer::new(config, group.clone(), topics, member.clone());
                 Ok(Box::new(member.refuse_for("kafka")?))
             }
@@ -142,7 +144,7 @@ impl Broker {
                 self.consumer(&group, topics)
             }
             // Another group each time; without offsets the cluster forgets it by itself.
-            Self::Kafka(..) => {
+            Self::Kafka(_) => {
                 let group = Group::new(format!("{name}-{:016x}", env.entropy.next_u64()));
                 Ok(Box::new(FromTheStart(self.consumer(&group, topics)?)))
             }

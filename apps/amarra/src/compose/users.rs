@@ -37,14 +37,15 @@ pub(super) async fn compose(host: &mut Host<'_>) -> Result<Router, Failure> {
         Some(Arc::new(WrittenTokens::open(&path)?))
     };
     let users = Users::new(host.ports()?, config, sender).refuse()?;
-    let mut tries = 0;
-    while let Err(e) = users.bootstrap().await {
-        tries += 1;
-        if tries == BOOTSTRAP_TRIES {
-            return Err(Failure::refused(format!("the first administrator: {e}")));
+    let mut made = users.bootstrap().await;
+    for _ in 1..BOOTSTRAP_TRIES {
+        if made.is_ok() {
+            break;
         }
         cx.env.sleep(Duration::from_millis(200)).await;
+        made = users.bootstrap().await;
     }
+    made.refuse_for("the first administrator")?;
     host.drive(Users::SOURCE, users.handlers(), users.due_handlers()).await?;
     Ok(services::users::router(&host.api(users)?))
 }

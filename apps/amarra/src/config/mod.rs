@@ -1,7 +1,10 @@
 //! The configuration of a process: every key with its unit, range and default.
 
+mod drivers;
 mod parse;
-mod sections;
+mod process;
+mod servers;
+mod shop;
 mod source;
 mod wait;
 
@@ -12,11 +15,15 @@ use std::path::PathBuf;
 use amarra_shop::contract::users::Secret;
 use serde::Deserialize;
 
+pub(crate) use drivers::{ConsumerSection, RelaySection, WorkerSection};
 pub(crate) use parse::{load, nearest};
-pub(crate) use sections::{
-    ConsumerSection, GatewaySection, HttpSection, KafkaSection, KeysSection, NotificationsSection,
-    OrdersSection, PaymentsSection, PostgresSection, ProcessSection, ProviderSection, RelaySection,
-    SqliteSection, SupervisorSection, UpkeepSection, UsersSection, WorkerSection,
+pub(crate) use process::{
+    HttpSection, KeysSection, ProcessSection, SupervisorSection, UpkeepSection,
+};
+pub(crate) use servers::{KafkaSection, PostgresSection, SqliteSection};
+pub(crate) use shop::{
+    GatewaySection, NotificationsSection, OrdersSection, PaymentsSection, ProviderSection,
+    UsersSection,
 };
 pub(crate) use source::Source;
 

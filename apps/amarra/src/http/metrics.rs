@@ -152,7 +152,7 @@ impl Metrics {
     pub(crate) async fn render(&self) -> String {
         let mut text = Text::default();
         let uptime = self.env.monotonic().since(self.started);
-        text.value("amarra_uptime_seconds", "gauge", "Time since the start.", &[], &secs(uptime));
+        text.value(("amarra_uptime_seconds", "gauge", "Time since the start."), &[], &secs(uptime));
         self.requests(&mut text);
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for part in &parts {
@@ -166,7 +166,7 @@ impl Metrics {
                         let help = "Messages parked in the outbox, 10000 or more shown as that.";
                         let labels = [("service", *service)];
                         let n = parked.len().to_string();
-                        text.value("amarra_outbox_parked", "gauge", help, &labels, &n);
+                        text.value(("amarra_outbox_parked", "gauge", help), &labels, &n);
                     }
                 }
                 Part::Member { service, group, watch } => member(&mut text, service, group, watch),
@@ -198,20 +198,24 @@ fn requests_of(text: &mut Text, service: &str, route: &str, row: &Row) {
         if count > 0 {
             let labels = [("service", service), ("route", route), ("class", class)];
             let help = "Requests answered, by route and class of status.";
-            text.value("amarra_http_requests_total", "counter", help, &labels, &count.to_string());
+            text.value(
+                ("amarra_http_requests_total", "counter", help),
+                &labels,
+                &count.to_string(),
+            );
         }
     }
     let labels = [("service", service), ("route", route)];
     if answered > 0 {
         let took = secs(Duration::from_micros(row.micros.load(Ordering::Relaxed)));
         let help = "Time spent on answered requests, in all.";
-        text.value("amarra_http_seconds_total", "counter", help, &labels, &took);
+        text.value(("amarra_http_seconds_total", "counter", help), &labels, &took);
     }
     let dropped = row.dropped.load(Ordering::Relaxed);
     if dropped > 0 {
         let help = "Requests whose client went away.";
         let name = "amarra_http_dropped_total";
-        text.value(name, "counter", help, &labels, &dropped.to_string());
+        text.value((name, "counter", help), &labels, &dropped.to_string());
     }
 }
 
@@ -219,10 +223,10 @@ fn backlog(text: &mut Text, service: &str, shards: &[Backlog]) {
     let labels = [("service", service)];
     let waiting = shards.iter().fold(0_u64, |sum, shard| sum.saturating_add(shard.waiting));
     let help = "Committed messages that are not acknowledged.";
-    text.value("amarra_outbox_waiting", "gauge", help, &labels, &waiting.to_string());
+    text.value(("amarra_outbox_waiting", "gauge", help), &labels, &waiting.to_string());
     let oldest = shards.iter().filter_map(|shard| shard.oldest).max().unwrap_or_default();
     let help = "Age of the oldest message that is not acknowledged.";
-    text.value("amarra_outbox_oldest_seconds", "gauge", help, &labels, &secs(oldest));
+    text.value(("amarra_outbox_oldest_seconds", "gauge", help), &labels, &secs(oldest));
 }
 
 fn relay(text: &mut Text, service: &str, watch: &RelayWatch) {
@@ -239,11 +243,11 @@ fn relay(text: &mut Text, service: &str, watch: &RelayWatch) {
         ("failures_total", "Failed calls to the broker or the outbox.", &stats.failures),
     ] {
         let name = format!("amarra_relay_{name}");
-        text.value(&name, "counter", help, &labels, &count.load(Ordering::Relaxed).to_string());
+        text.value((&name, "counter", help), &labels, &count.load(Ordering::Relaxed).to_string());
     }
     let age = Duration::from_micros(stats.backlog_age_micros.load(Ordering::Relaxed));
     let help = "Age of the oldest message when it was last read.";
-    text.value("amarra_relay_age_seconds", "gauge", help, &labels, &secs(age));
+    text.value(("amarra_relay_age_seconds", "gauge", help), &labels, &secs(age));
 }
 
 fn member(text: &mut Text, service: &str, group: &str, watch: &MemberWatch) {
@@ -256,11 +260,11 @@ fn member(text: &mut Text, service: &str, group: &str, watch: &MemberWatch) {
         ("fenced_total", "Calls refused for an old generation.", &stats.fenced),
     ] {
         let name = format!("amarra_consumer_{name}");
-        text.value(&name, "counter", help, &labels, &count.load(Ordering::Relaxed).to_string());
+        text.value((&name, "counter", help), &labels, &count.load(Ordering::Relaxed).to_string());
     }
     let help = "Partitions assigned.";
     let partitions = watch.partitions().to_string();
-    text.value("amarra_consumer_partitions", "gauge", help, &labels, &partitions);
+    text.value(("amarra_consumer_partitions", "gauge", help), &labels, &partitions);
 }
 
 fn worker(text: &mut Text, service: &str, kind: &str, stats: &WorkerStats) {
@@ -272,7 +276,7 @@ fn worker(text: &mut Text, service: &str, kind: &str, stats: &WorkerStats) {
         ("claim_failures_total", "Failures to claim.", &stats.claim_failures),
     ] {
         let name = format!("amarra_worker_{name}");
-        text.value(&name, "counter", help, &labels, &count.load(Ordering::Relaxed).to_string());
+        text.value((&name, "counter", help), &labels, &count.load(Ordering::Relaxed).to_string());
     }
 }
 
@@ -281,6 +285,9 @@ fn secs(duration: Duration) -> String {
     format!("{}.{:06}", duration.as_secs(), duration.subsec_micros())
 }
 
+/// A family's name, kind and help.
+type Family<'a> = (&'a str, &'a str, &'a str);
+
 /// Lines by family, each family with its help before its values.
 #[derive(Debug, Default)]
 struct Text {
@@ -288,7 +295,7 @@ struct Text {
 }
 
 impl Text {
-    fn value(&mut self, name: &str, kind: &str, help: &str, labels: &[(&str, &str)], value: &str) {
+    fn value(&mut self, (name, kind, help): Family<'_>, labels: &[(&str, &str)], value: &str) {
         let family = self.families.entry(name.to_owned()).or_insert_with(|| {
             (format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"), Vec::new())
         });
