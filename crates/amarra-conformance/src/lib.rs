@@ -14,6 +14,7 @@ pub mod clock;
 pub mod codec;
 pub mod command;
 pub mod consumer;
+pub mod differential;
 pub mod entropy;
 pub mod handler;
 pub mod harness;
