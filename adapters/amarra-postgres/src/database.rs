@@ -1,5 +1,6 @@
 //! One process's connections to one database, checked before they are used.
 
+use std::fmt;
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +21,18 @@ pub struct PgDatabase {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     pool: PgPool,
     config: PgConfig,
     options: PgConnectOptions,
     wake: Arc<Wake>,
+}
+
+impl fmt::Debug for Inner {
+    /// Without the driver's options and pool, which show the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 impl PgDatabase {
@@ -47,10 +54,17 @@ impl PgDatabase {
         config.validate()?;
         let options = options(&config)?;
         let mut conn = open(&options, &config).await?;
-        check_server(&mut conn).await?;
-        migrate::check(&mut conn, migrations).await?;
-        check_views(&mut conn, &config).await?;
-        let _ = conn.close().await;
+        let checked = tokio::time::timeout(config.call_timeout, async {
+            check_server(&mut conn).await?;
+            migrate::check(&mut conn, migrations).await?;
+            check_views(&mut conn, &config).await
+        });
+        checked.await.map_err(|_| PgError::Unreachable {
+            server: redacted(&config.url),
+            why: "no answer within call_timeout".to_owned(),
+        })??;
+        // Told politely, if the server still listens: nothing depends on it.
+        let _ = tokio::time::timeout(config.call_timeout, conn.close()).await;
         let prepare: Arc<str> = sql::prepare(&config.views).into();
         let pool = PgPoolOptions::new()
             .max_connections(config.connections_max)

@@ -1,5 +1,6 @@
 //! The relay's own connections: each used by one call at a time, given up when it fails.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use amarra_messaging::message::Shard;
@@ -17,12 +18,18 @@ use crate::error::log_error;
 ///
 /// Shards are spread over them, so that the flush of one shard's cursor does not hold up the
 /// reading of another.
-#[derive(Debug)]
 pub(crate) struct Links {
     options: PgConnectOptions,
     slots: Vec<Mutex<Option<Idle>>>,
     bound: Duration,
     pub(super) origin: Origin,
+}
+
+impl fmt::Debug for Links {
+    /// Without the driver's options, which show the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Links").field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 /// A connection between two calls.
