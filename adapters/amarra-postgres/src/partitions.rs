@@ -95,8 +95,8 @@ impl PgPartitions {
     /// Two calls at once are harmless: the second waits for the first, or fails.
     ///
     /// # Errors
-    /// [`PgError::Database`], also when a new partition waited for a lock longer than
-    /// `lock_timeout`; what was done stays done, and the next call goes on.
+    /// [`PgError::Database`], also when a new partition waited longer than `lock_timeout` for a
+    /// reader of the default partition; what was done stays done, and the next call goes on.
     pub async fn maintain(
         &self,
         conn: &mut PgConnection,
@@ -129,10 +129,14 @@ impl PgPartitions {
             let (name, upper) = (format!("outbox_{lower}"), lower.saturating_add(rows));
             if !dry_run {
                 let mut tx = self.locked(conn).await?;
+                // Attached, because a table made as a partition waits for every open writer and
+                // lets none begin meanwhile.
                 let make = format!(
-                    "CREATE TABLE {name} PARTITION OF outbox FOR VALUES FROM ({lower}) TO ({upper})"
+                    "CREATE TABLE {name} (LIKE outbox INCLUDING DEFAULTS INCLUDING STORAGE); \
+                     ALTER TABLE outbox ATTACH PARTITION {name} \
+                     FOR VALUES FROM ({lower}) TO ({upper})"
                 );
-                sqlx::query(AssertSqlSafe(make)).execute(&mut *tx).await?;
+                sqlx::raw_sql(AssertSqlSafe(make)).execute(&mut *tx).await?;
                 let note = "INSERT INTO outbox_range (name, lower, upper) VALUES ($1, $2, $3)";
                 sqlx::query(note).bind(&name).bind(lower).bind(upper).execute(&mut *tx).await?;
                 tx.commit().await?;
