@@ -9,9 +9,15 @@
 )]
 
 mod backend;
+mod bridge;
 mod conformance;
+mod differential;
+mod full;
 mod inbox;
 mod litmus;
 mod outbox_bed;
 mod own;
+mod restored;
 mod roles;
+mod start;
+mod upkeep;

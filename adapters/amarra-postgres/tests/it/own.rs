@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use amarra_core::{AggregateId, Version};
+use amarra_core::{AggregateId, SeededEntropy, Version};
 use amarra_messaging::{Admit, Group, TxError};
-use amarra_postgres::{Migrations, PgConfig, PgDatabase, PgInbox, PgReadModel, PgStore, migrate};
+use amarra_postgres::{
+    Migrations, OutboxRows, PgConfig, PgDatabase, PgInbox, PgOutbox, PgReadModel, PgStore, migrate,
+};
 use amarra_store::read_model::ViewWrite;
 use amarra_store::{PageQuery, ReadModel as _, Store as _};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use testbed::{CutAt, Direction, PgVersion, Proxy};
 
-use crate::outbox_bed::{database, server};
+use crate::outbox_bed::{assert_read, database, drain, log, message, server};
 
 #[tokio::test]
 async fn a_lost_commit_is_asked_for_and_known() {
@@ -94,4 +97,55 @@ async fn a_view_with_a_table_of_its_own_has_typed_columns() {
     let (view, prefix) = ("orders".into(), "ada/".into());
     let page = read.page(&PageQuery { view, prefix, after: None, limit: 5 }).await.expect("page");
     assert_eq!((page.rows.len(), page.next), (1, None));
+}
+
+#[tokio::test]
+async fn a_change_and_its_messages_are_one_statement() {
+    let database = database(PgVersion::V18).await;
+    let outbox = PgOutbox::new(database.config());
+    let entropy = SeededEntropy::new(1, "with_change");
+    let insert = PgOutbox::with_change(
+        "INSERT INTO aggregate AS a (kind, id, version, body) VALUES ('k', $7, 1, '') \
+         ON CONFLICT (kind, id) DO UPDATE SET version = a.version + 1 RETURNING 1",
+    );
+    let update = PgOutbox::with_change(
+        "UPDATE aggregate SET version = version + 1 WHERE id = $7 RETURNING 1",
+    );
+    let rows = |from: u64, count: u64| {
+        let messages: Vec<_> = (from..from + count).map(|n| message(&entropy, "k", n)).collect();
+        outbox.encode(&messages).expect("encoded")
+    };
+    let run = async |conn: &mut PgConnection, sql: &str, rows: OutboxRows, id: &str| {
+        let query = rows.bind(sqlx::query(AssertSqlSafe(sql.to_owned()))).bind(id.to_owned());
+        query.execute(conn).await.expect("a change").rows_affected()
+    };
+    let mut first = database.pool().acquire().await.expect("a connection");
+    // What touches nothing says nothing.
+    assert_eq!(run(&mut first, &update, rows(90, 2), "nobody").await, 0);
+    assert_eq!(run(&mut first, &insert, rows(1, 2), "k").await, 2);
+    let mut tx = database.pool().begin().await.expect("begin");
+    assert_eq!(run(&mut tx, &update, rows(80, 1), "k").await, 1);
+    tx.rollback().await.expect("rollback");
+
+    // Whoever waits for the row draws its sequence values after it got the row.
+    let mut tx = first.begin().await.expect("begin");
+    assert_eq!(run(&mut tx, &update, rows(3, 1), "k").await, 1);
+    let mut second = database.pool().acquire().await.expect("a connection");
+    let mut waits = std::pin::pin!(run(&mut second, &update, rows(5, 1), "k"));
+    for _ in 0..1200 {
+        let waiting = "SELECT count(*) FROM pg_stat_activity \
+                       WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        let step = tokio::time::timeout(Duration::from_millis(50), &mut waits).await;
+        assert!(step.is_err(), "it did not wait");
+        let waiting: i64 =
+            sqlx::query_scalar(waiting).fetch_one(database.pool()).await.expect("a look");
+        if waiting > 0 {
+            break;
+        }
+    }
+    outbox.enqueue(&mut tx, &[message(&entropy, "k", 4)]).await.expect("enqueue");
+    tx.commit().await.expect("commit");
+    assert_eq!(waits.await, 1);
+    let read = drain(&log(&database).await, 10, 10).await;
+    assert_read(&read, &[("k", 1..=5)]);
 }

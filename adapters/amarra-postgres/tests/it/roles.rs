@@ -1,10 +1,13 @@
 //! What each role may do, what is refused at start, and that no secret is shown.
 
-use amarra_postgres::{Migrations, PgConfig, PgDatabase, PgError, Provision, migrate, provision};
+use amarra_postgres::{
+    Migrations, PartitionsConfig, PgConfig, PgDatabase, PgError, PgPartitions, Provision, migrate,
+    provision,
+};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use testbed::{PgAuth, PgOptions, PgVersion, Postgres};
 
-fn wanted(name: &str) -> Provision {
+pub(crate) fn wanted(name: &str) -> Provision {
     Provision {
         database: name.to_owned(),
         schema: "public".to_owned(),
@@ -13,12 +16,12 @@ fn wanted(name: &str) -> Provision {
     }
 }
 
-fn start() -> Postgres {
+pub(crate) fn start() -> Postgres {
     let options = PgOptions { auth: PgAuth::Scram, ..PgOptions::default() };
     Postgres::start(PgVersion::V18, options).expect("a server")
 }
 
-async fn set_up(server: &Postgres, name: &str) {
+pub(crate) async fn set_up(server: &Postgres, name: &str) {
     let admin = PgConfig::new(server.url("postgres"));
     // Twice: the second call finds everything and changes nothing.
     provision(&admin, &wanted(name)).await.expect("provision");
@@ -28,13 +31,17 @@ async fn set_up(server: &Postgres, name: &str) {
     migrate(&PgConfig::new(url), &Migrations::default()).await.expect("migrate as the owner");
 }
 
+/// The six services, as the shop names them.
+const SERVICES: [&str; 6] =
+    ["users", "catalog", "orders", "inventory", "payments", "notifications"];
+
 #[tokio::test]
 async fn each_role_is_kept_to_its_own_database_and_to_rows() {
     let server = start();
-    for name in ["orders", "payments"] {
+    for name in SERVICES {
         set_up(&server, name).await;
     }
-    for (role, other) in [("orders", "payments"), ("payments", "orders")] {
+    for role in SERVICES {
         let password = format!("{role}-pw");
         let own = PgConfig::new(server.url_as(role, &password, role));
         let database = PgDatabase::connect(own.clone()).await.expect("its own database");
@@ -47,16 +54,23 @@ async fn each_role_is_kept_to_its_own_database_and_to_rows() {
             "CREATE TEMP TABLE mine (id int)",
             "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
             "CREATE ROLE mine",
+            "ALTER ROLE CURRENT_USER CREATEDB",
+            "SET ROLE app",
+            "ALTER TABLE outbox DETACH PARTITION outbox_1",
+            "DROP TABLE outbox_1",
+            "SELECT pg_create_logical_replication_slot('mine', 'pgoutput')",
             "CREATE DATABASE mine",
         ] {
             let done = sqlx::raw_sql(ddl).execute(database.pool()).await;
             assert!(done.is_err(), "{role} did {ddl}");
         }
-        let refused =
-            PgDatabase::connect(PgConfig { url: server.url_as(role, &password, other), ..own });
-        assert!(matches!(refused.await, Err(PgError::Refused { .. })), "{role} to {other}");
-        let owner = server.url_as(&format!("{role}_owner"), "it%27s%20a%20%5C%20secret", other);
-        assert!(PgConnection::connect(&owner).await.is_err(), "the owner of {role} to {other}");
+        for other in SERVICES.into_iter().filter(|other| *other != role) {
+            let url = server.url_as(role, &password, other);
+            let refused = PgDatabase::connect(PgConfig { url, ..own.clone() }).await;
+            assert!(matches!(refused, Err(PgError::Refused { .. })), "{role} to {other}");
+            let owner = server.url_as(&format!("{role}_owner"), "it%27s%20a%20%5C%20secret", other);
+            assert!(PgConnection::connect(&owner).await.is_err(), "the owner of {role} to {other}");
+        }
         let ours: i64 = sqlx::query_scalar(
             "SELECT (SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace \
                  WHERE nspname = 'public') \
@@ -67,6 +81,30 @@ async fn each_role_is_kept_to_its_own_database_and_to_rows() {
         .expect("count");
         assert_eq!(ours, 0, "stored procedures or triggers");
     }
+}
+
+#[tokio::test]
+async fn upkeep_is_refused_to_the_service_and_changes_nothing() {
+    let server = start();
+    set_up(&server, "orders").await;
+    let near = "SELECT setval('outbox_seq_seq', 999990)";
+    server.execute("orders", near).expect("a sequence near the end of its partition");
+    let upkeep = PgPartitions::new(PartitionsConfig { rows: 100, ..Default::default() });
+    let upkeep = upkeep.expect("a configuration");
+    let count = || server.execute("orders", "SELECT count(*) FROM outbox_range").expect("a count");
+    let before = count();
+    let url = server.url_as("orders", "orders-pw", "orders");
+    let mut service = PgConnection::connect(&url).await.expect("the service");
+    let refused = upkeep.maintain(&mut service, false).await;
+    assert!(matches!(refused, Err(PgError::Database { .. })), "{refused:?}");
+    assert_eq!(count(), before);
+    let url = server.url_as("orders_owner", "it%27s%20a%20%5C%20secret", "orders");
+    let mut owner = PgConnection::connect(&url).await.expect("the owner");
+    let done = upkeep.maintain(&mut owner, false).await.expect("upkeep by the owner");
+    assert_eq!(done.created, ["outbox_1000001", "outbox_1000101"]);
+    // The service may use what was made.
+    let used = sqlx::query("SELECT FROM outbox_1000001").execute(&mut service).await;
+    used.expect("the partition is the service's to use");
 }
 
 #[tokio::test]
