@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -26,6 +25,7 @@ use amarra_store::{
 };
 use async_trait::async_trait;
 
+use crate::scratch::{Scratch, runtime};
 use crate::unit::{Inner, Unit};
 
 /// What one start of the process holds.
@@ -84,16 +84,11 @@ pub(crate) struct Sqlite(Arc<Bed>);
 
 impl Backend for Sqlite {
     fn run<F: Future<Output = ()>>(law: impl FnOnce(Self) -> F) {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("sqlite-{}-{number}", std::process::id());
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = { runtime }.worker_threads(1).enable_all().build().expect("a runtime");
+        let scratch = Scratch::new();
+        let runtime = runtime();
         runtime.block_on(async {
             let bed = Arc::new(Bed {
-                folder: folder.clone(),
+                folder: scratch.folder().to_owned(),
                 life: Mutex::default(),
                 units: Mutex::default(),
                 losses: Mutex::default(),
@@ -102,7 +97,6 @@ impl Backend for Sqlite {
             law(Self(bed)).await;
         });
         runtime.shutdown_background();
-        std::fs::remove_dir_all(&folder).expect("the folder removed");
     }
 
     fn env(&self) -> Environment {
