@@ -61,8 +61,8 @@ pub struct ConsumerConfig {
     pub fetch_wait_max: Duration,
     /// Bytes of one fetch, 1 KiB to 1 GB; a larger record comes alone. 16 MiB.
     pub fetch_bytes_max: usize,
-    /// Bytes of one partition, in one fetch and held for polls, 1 KiB to 1 GB; past it the partition
-    /// waits, and a larger record comes alone. 1 MiB.
+    /// Bytes of one partition, in one fetch and held for polls, 1 KiB to 1 GB; past it the
+    /// partition waits, and a larger record comes alone. 1 MiB.
     pub partition_bytes_max: usize,
     /// Records of one partition held for polls, 1 to 1,000,000; at it the partition waits. As many
     /// that were handed out are kept for a seek back. 1,000.
@@ -124,5 +124,28 @@ impl ConsumerConfig {
         ConfigError::unless(sound, "partition_records_max", "1 to 1,000,000")?;
         let sound = self.instance_id.as_ref().is_none_or(|id| (1..=200).contains(&id.len()));
         ConfigError::unless(sound, "instance_id", "1 to 200 bytes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_field_out_of_range_is_named() {
+        let check = |change: fn(&mut ConsumerConfig), field: &str| {
+            let mut config = ConsumerConfig::default();
+            change(&mut config);
+            assert_eq!(config.validate().unwrap_err().field, field);
+        };
+        check(|c| c.session_timeout = Duration::from_millis(499), "session_timeout");
+        check(|c| c.heartbeat_interval = Duration::from_millis(2_001), "heartbeat_interval");
+        check(|c| c.max_poll_interval = Duration::from_secs(5), "max_poll_interval");
+        check(|c| c.fetch_wait_max = Duration::ZERO, "fetch_wait_max");
+        check(|c| c.fetch_bytes_max = 1_023, "fetch_bytes_max");
+        check(|c| c.partition_bytes_max = 1_000_000_001, "partition_bytes_max");
+        check(|c| c.prefetch_bytes_max = 0, "prefetch_bytes_max");
+        check(|c| c.partition_records_max = 0, "partition_records_max");
+        check(|c| c.instance_id = Some(String::new()), "instance_id");
     }
 }

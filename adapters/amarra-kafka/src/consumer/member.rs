@@ -16,7 +16,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::context::{Client, Context, Happening, Partitions, unassign};
 use super::lane::bytes;
 use super::record::delivery;
-use super::shared::{Order, Shared};
+use super::shared::Shared;
+use super::state::Order;
 use crate::error::unmakeable;
 
 /// Records that are handed over at once.
@@ -36,6 +37,8 @@ pub(super) struct Plan {
     pub(super) fallback: Option<ClientConfig>,
     pub(super) topics: Vec<Topic>,
     pub(super) batch_bytes: usize,
+    /// After how long without a poll the library is polled though there is no room.
+    pub(super) overdue: Duration,
 }
 
 impl Plan {
@@ -57,13 +60,15 @@ pub(super) struct Member {
     later: Vec<Order>,
     /// What the library waits for to be given up.
     revoked: Option<Partitions>,
+    polled_at: Instant,
 }
 
 impl Member {
     pub(super) fn new(shared: Arc<Shared>, plan: Plan) -> Self {
         let (client, subscribed) = (None, false);
         let (later, revoked) = (Vec::new(), None);
-        Self { shared, plan, client, subscribed, replace_at: None, later, revoked }
+        let polled_at = Instant::now();
+        Self { shared, plan, client, subscribed, replace_at: None, later, revoked, polled_at }
     }
 
     /// Serves the library as long as somebody wants it, beginning with `client`.
@@ -123,7 +128,7 @@ impl Member {
         match self.plan.client() {
             Ok(client) => self.replace(Some(client)),
             Err(e) => {
-                self.shared.fail(unmakeable(&e).to_string());
+                self.fail(unmakeable(&e).to_string());
                 self.replace_at = Instant::now().checked_add(REPLACE);
             }
         }
@@ -140,7 +145,7 @@ impl Member {
                 let at = i32::try_from(partition.partition.0).unwrap_or(i32::MAX);
                 let done = client.seek(partition.topic.as_str(), at, to, STEP);
                 if done.is_ok() {
-                    self.shared.sought(partition, *number);
+                    self.shared.tell_caller(|state| state.sought(partition, *number));
                 }
                 done
             }
@@ -172,7 +177,7 @@ impl Member {
             }
         }
         loop {
-            let room = self.shared.room();
+            let room = self.shared.room(self.polled_at.elapsed() >= self.plan.overdue);
             if !room.hold.is_empty() {
                 // Refused when it was revoked meanwhile.
                 let _ = client.pause(&native(&room.hold));
@@ -185,6 +190,7 @@ impl Member {
 
     /// Takes up to `limit` records; `true` when there may be more.
     fn fill(&mut self, client: &Client, limit: usize) -> bool {
+        self.polled_at = Instant::now();
         let mut batch = Vec::new();
         let mut size = 0_usize;
         let mut more = true;
@@ -216,16 +222,21 @@ impl Member {
 
     fn hand_over(&self, batch: &mut Vec<amarra_messaging::message::Delivery>) {
         if !batch.is_empty() {
-            self.shared.push(std::mem::take(batch));
+            let batch = std::mem::take(batch);
+            self.shared.tell_caller(|state| batch.into_iter().for_each(|d| state.push(d)));
         }
     }
 
     fn happened(&mut self, happening: Happening) {
         match happening {
-            Happening::Assigned(partitions) => self.shared.assigned(self.named(&partitions)),
+            Happening::Assigned(partitions) => {
+                let named = self.named(&partitions);
+                self.shared.tell_caller(|state| state.assigned(named));
+            }
             Happening::Revoked(partitions) => {
                 self.revoked = Some(partitions.clone());
-                self.shared.revoked(&self.named(&partitions), partitions);
+                let named = self.named(&partitions);
+                self.shared.tell_caller(|state| state.revoked(&named, partitions));
             }
             Happening::Stuck(why) => self.broken(&why),
         }
@@ -246,7 +257,9 @@ impl Member {
         if let Some((code, why)) = client.client().fatal_error() {
             match (code, self.plan.fallback.take()) {
                 (Code::FencedInstanceId, _) => {
-                    self.shared.end(&format!("another member took this instance id: {why}"));
+                    let why = format!("another member took this instance id: {why}");
+                    self.shared.tell_caller(|state| state.end(&why));
+                    self.replace(None);
                 }
                 (Code::UnsupportedFeature | Code::UnsupportedVersion, Some(config)) => {
                     self.plan.config = config;
@@ -262,12 +275,16 @@ impl Member {
         match e.rdkafka_error_code() {
             // One connection of several, which is made again; and what a revocation tells anyway.
             Some(Code::BrokerTransportFailure | Code::PollExceeded | Code::PartitionEOF) => {}
-            _ => self.shared.fail(why),
+            _ => self.fail(why),
         }
     }
 
+    fn fail(&self, why: String) {
+        self.shared.tell_caller(|state| state.fail(why));
+    }
+
     fn broken(&mut self, why: &str) {
-        self.shared.fail(why.to_owned());
+        self.fail(why.to_owned());
         if self.replace_at.is_none() {
             self.replace_at = Instant::now().checked_add(REPLACE);
         }
@@ -279,7 +296,8 @@ struct Ended(Arc<Shared>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        self.0.end("the member's thread ended: make another member");
+        self.0.tell_caller(|state| state.end("the member's thread ended: make another member"));
+        self.0.left.send_replace(true);
     }
 }
 

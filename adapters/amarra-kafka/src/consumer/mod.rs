@@ -7,6 +7,7 @@ mod member;
 mod native;
 mod record;
 mod shared;
+mod state;
 
 use std::sync::Arc;
 use std::thread;
@@ -26,7 +27,7 @@ pub use config::{ConsumerConfig, Isolation, Protocol};
 use self::context::Client;
 use self::lane::Bounds;
 use self::member::{Member, Plan};
-use self::shared::{Shared, is_lost};
+use self::shared::Shared;
 use crate::config::KafkaConfig;
 use crate::error::{KafkaError, unmakeable};
 
@@ -83,6 +84,7 @@ impl KafkaConsumer {
             fallback,
             topics: topics.to_vec(),
             batch_bytes: config.partition_bytes_max.div_ceil(4),
+            overdue: config.max_poll_interval.checked_div(4).unwrap_or_default(),
         };
         let client = plan.client().map_err(|e| unmakeable(&e))?;
         let shared = Arc::new(Shared::new(bounds));
@@ -93,6 +95,15 @@ impl KafkaConsumer {
             .map_err(|e| KafkaError::Client { why: e.to_string() })?;
         let _ = shared.thread.set(thread.thread().clone());
         Ok(Self { shared, request_timeout: kafka.request_timeout, commit: None })
+    }
+
+    /// Returns what resolves once this member, dropped by then, has left the group.
+    ///
+    /// A process that ends before leaves it to the session to time out. It takes a moment, and as
+    /// long as a commit is on its way; without a broker, about `request_timeout`.
+    pub fn left(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut left = self.shared.left.subscribe();
+        async move { drop(left.wait_for(|left| *left).await) }
     }
 
     async fn commit_until(
@@ -133,7 +144,7 @@ const LOST: RDKafkaErrorCode = RDKafkaErrorCode::AssignmentLost;
 
 /// Commits from a thread that may block; nothing but this call tells how it ended.
 fn commit(client: &Client, tpl: &TopicPartitionList) -> KafkaResult<()> {
-    if is_lost(client) {
+    if client.assignment_lost() {
         return Err(DriverError::ConsumerCommit(LOST));
     }
     match client.commit(tpl, CommitMode::Sync) {
@@ -204,15 +215,15 @@ impl Consumer for KafkaConsumer {
     }
 
     fn pause(&mut self, partition: &TopicPartition) {
-        self.shared.pause(partition);
+        self.shared.tell_thread(|state| state.pause(partition));
     }
 
     fn resume(&mut self, partition: &TopicPartition) {
-        self.shared.resume(partition);
+        self.shared.tell_thread(|state| state.resume(partition));
     }
 
     fn seek(&mut self, partition: &TopicPartition, offset: Offset) {
-        self.shared.seek(partition, offset);
+        self.shared.tell_thread(|state| state.seek(partition, offset));
     }
 }
 

@@ -1,5 +1,7 @@
 //! Members that die, come back, share a name, or speak another protocol.
 
+use std::time::Duration;
+
 use amarra_kafka::ConsumerConfig;
 use amarra_kafka::consumer::Protocol;
 use amarra_messaging::{Consumer, ConsumerError, Offset};
@@ -68,7 +70,7 @@ fn a_member_gives_up_a_partition_only_once_it_knows() {
         }
         let config = ConsumerConfig {
             // Long enough for the test to be sure that it is not silence that ends it.
-            max_poll_interval: std::time::Duration::from_secs(60),
+            max_poll_interval: Duration::from_secs(60),
             ..quick(Protocol::Classic)
         };
         let mut one = Reading::join(&server.config(), &topic, &topic, config);
@@ -125,7 +127,28 @@ fn of_two_members_with_one_name_the_older_ends() {
         let told = |e: &ConsumerError| e.to_string().contains("instance id");
         assert!(old.errors.iter().any(told), "{:?}", old.errors);
         assert_eq!(old.commit(&at(&topic, 0), 0).await, Err(ConsumerError::Fenced));
+        assert_eq!(old.revocations, 1);
         new.commit(&at(&topic, 0), 0).await.expect("a commit of the newer");
+    });
+}
+
+#[test]
+fn a_member_that_is_dropped_has_left_when_it_says_so() {
+    // Nothing but a goodbye ends such a session while the test has patience.
+    let config = ConsumerConfig {
+        session_timeout: Duration::from_secs(600),
+        max_poll_interval: Duration::from_secs(600),
+        ..quick(Protocol::Classic)
+    };
+    shared(async |server| {
+        let topic = topic(server, 1).await;
+        for _ in 0..3 {
+            let mut member = Reading::join(&server.config(), &topic, &topic, config.clone());
+            member.until(1, 0).await;
+            let left = member.consumer.left();
+            drop(member);
+            left.await;
+        }
     });
 }
 
