@@ -5,7 +5,8 @@ mod producer;
 mod progress;
 mod session;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use amarra_messaging::outbox::Lease;
@@ -21,9 +22,9 @@ use crate::config::{KafkaConfig, Mode};
 use crate::error::is_fenced;
 use crate::fence::{FenceError, Fences};
 
-/// How long the first try at taking a transactional id may last. librdkafka looks again only after
-/// half a second when the coordinator still ends the transaction of a predecessor; a new client
-/// looks at once.
+/// How long to wait for a transactional id before looking why it does not come. librdkafka asks
+/// again only after half a second when the coordinator still ends the transaction of a predecessor;
+/// a new client asks at once.
 const TAKE: Duration = Duration::from_millis(100);
 
 /// Opens publishing sessions for the shards of one outbox.
@@ -45,6 +46,9 @@ struct Shared {
     config: KafkaConfig,
     source: Arc<str>,
     fences: Fences,
+    /// One opening a shard at a time: one that nobody waits for any more must not take the
+    /// transactional id from the next.
+    openings: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
 }
 
 impl KafkaTransport {
@@ -58,7 +62,8 @@ impl KafkaTransport {
         let extra = ConfigError { field: "extra", must: "properties that librdkafka takes" };
         properties(&config, source).create_native_config().map_err(|_| extra)?;
         let fences = Fences::start(&config).map_err(|_| extra)?;
-        Ok(Self { shared: Arc::new(Shared { config, source: source.into(), fences }) })
+        let (source, openings) = (source.into(), Mutex::default());
+        Ok(Self { shared: Arc::new(Shared { config, source, fences, openings }) })
     }
 }
 
@@ -99,6 +104,8 @@ impl Shared {
     /// whoever takes the id later than a newer epoch made its claim finds that claim.
     fn open(&self, lease: &Lease) -> Result<Client, Unopened> {
         let (name, epoch) = (self.name(lease), lease.epoch.0);
+        let turn = Arc::clone(lock(&self.openings).entry(name.clone()).or_default());
+        let _turn = lock(&turn);
         // It connects while the claim is made.
         let client = self.start(&name)?;
         self.fences.claim(&name, epoch)?;
@@ -137,20 +144,21 @@ impl Shared {
 
     /// Takes a transactional id with a client, or with another one in its place.
     fn take(&self, client: Client, name: &str) -> Result<Client, Unopened> {
-        let (started, mut client, mut patience) = (Instant::now(), client, TAKE);
+        let (started, mut client) = (Instant::now(), client);
         loop {
             self.meet(&client)?;
             let left = self.config.request_timeout.saturating_sub(started.elapsed());
             let taken = match client.native() {
-                Some(native) => native.init_transactions(patience.min(left)),
+                Some(native) => native.init_transactions(TAKE.min(left)),
                 None => Err(DriverError::Canceled),
             };
             match taken {
                 Ok(()) => return Ok(client),
-                Err(e) if left <= patience || !may_retry(&e) => return Err(self.unavailable(&e)),
+                Err(e) if left.is_zero() || !may_retry(&e) => return Err(self.unavailable(&e)),
+                // No answer yet: if another client asked now, a late answer would fence it.
+                Err(e) if is_pending(&e) => {}
                 Err(_) => client = self.start(name)?,
             }
-            patience = patience.saturating_add(TAKE);
         }
     }
 
@@ -161,11 +169,16 @@ impl Shared {
 
 /// Tells whether another try at taking a transactional id may go better.
 fn may_retry(e: &DriverError) -> bool {
-    let code = e.rdkafka_error_code();
-    let timed_out = matches!(
-        code,
-        Some(RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::ConcurrentTransactions)
-    );
     let retriable = matches!(e, DriverError::Transaction(e) if e.is_retriable());
-    timed_out || retriable || code.is_some_and(is_fenced)
+    let concurrent = e.rdkafka_error_code() == Some(RDKafkaErrorCode::ConcurrentTransactions);
+    is_pending(e) || retriable || concurrent || e.rdkafka_error_code().is_some_and(is_fenced)
+}
+
+/// Tells whether the coordinator has not answered yet.
+fn is_pending(e: &DriverError) -> bool {
+    e.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
