@@ -11,6 +11,8 @@ use bytes::Bytes;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
+use crate::database::PgDatabase;
+use crate::error::tx_error;
 use crate::sql::{Answer, Argument, Script, lock_key};
 
 /// Names the lock of a key, held by whoever parks a message of it or takes its first one.
@@ -84,6 +86,34 @@ pub(crate) fn first(answers: &[Answer], topic: &Topic) -> Result<Option<Parked>,
     let row = answers.get(1).and_then(|answer| answer.rows.first());
     let corrupt = |why: String| TxError::Corrupt { what: "parked message".to_owned(), why };
     row.map(|row| read(row, topic).map_err(|e| corrupt(e.to_string()))).transpose()
+}
+
+/// Lists what is parked for every group, ascending by ticket, after `after`, at most `limit`.
+pub(crate) async fn list(
+    database: &PgDatabase,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<(Group, Parked)>, TxError> {
+    let (after, limit) =
+        (i64::try_from(after).unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX));
+    let rows = database
+        .bounded(|| {
+            sqlx::query(
+                "SELECT ticket, partition, \"offset\", record_key, headers, value, reason, \
+                     (extract(epoch FROM at) * 1000000)::bigint, grp, topic \
+                 FROM parked WHERE ticket > $1 ORDER BY ticket LIMIT $2",
+            )
+            .bind(after)
+            .bind(limit)
+            .fetch_all(database.pool())
+        })
+        .await?;
+    let one = |row: &PgRow| {
+        let (group, topic): (&str, &str) = (row.try_get(8)?, row.try_get(9)?);
+        Ok((Group::from(group), read(row, &Topic::from(topic))?))
+    };
+    let listed: Result<_, sqlx::Error> = rows.iter().map(one).collect();
+    listed.map_err(|e| tx_error(&e))
 }
 
 fn read(row: &PgRow, topic: &Topic) -> Result<Parked, sqlx::Error> {

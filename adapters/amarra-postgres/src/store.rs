@@ -3,13 +3,13 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use amarra_messaging::TxError;
+use amarra_messaging::{Group, Parked, TxError};
 use amarra_store::{AuditRow, Claim, DueQuery, Store, UnitOfWork};
 use async_trait::async_trait;
 
 use crate::database::PgDatabase;
 use crate::unit::PgUnit;
-use crate::{audit, timers};
+use crate::{audit, parking, timers};
 
 /// A [`Store`] on PostgreSQL.
 #[derive(Debug)]
@@ -30,6 +30,16 @@ impl PgStore {
     pub fn new(database: PgDatabase) -> Self {
         let timers_seen = AtomicU64::new(database.wake().timers.count());
         Self { database, timers_seen }
+    }
+
+    /// Lists messages that consumers set aside, for operators: ascending by ticket, after ticket
+    /// `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`TxError::Connection`] and [`TxError::Corrupt`].
+    pub async fn parked(&self, after: u64, limit: usize) -> Result<Vec<(Group, Parked)>, TxError> {
+        let limit = limit.min(self.database.config().rows_max);
+        parking::list(&self.database, after, limit).await
     }
 }
 

@@ -11,9 +11,9 @@ use amarra_store::UnitOfWork;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
-use crate::clock::{int, nat};
+use crate::clock::{int, nat, rows};
 use crate::unit::{SqliteUnit, driver};
 
 #[async_trait]
@@ -157,6 +157,29 @@ impl ParkingLot for SqliteUnit {
         })
         .await
     }
+}
+
+/// Lists what is parked for every group, ascending by ticket, after `after`, at most `limit`.
+pub(crate) async fn list(
+    readers: &SqlitePool,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<(Group, Parked)>, TxError> {
+    let found = sqlx::query(
+        "SELECT ticket, partition, pos, reason, at, record_key, headers, value, grp, topic \
+         FROM parked WHERE ticket > ? ORDER BY ticket LIMIT ?",
+    )
+    .bind(int(after))
+    .bind(rows(limit))
+    .fetch_all(readers)
+    .await
+    .map_err(driver)?;
+    let one = |row: &SqliteRow| {
+        let group: String = row.try_get(8).map_err(driver)?;
+        let topic: String = row.try_get(9).map_err(driver)?;
+        Ok((Group::from(group.as_str()), parked(&Topic::from(topic.as_str()), row)?))
+    };
+    found.iter().map(one).collect()
 }
 
 fn parked(topic: &Topic, row: &SqliteRow) -> Result<Parked, TxError> {

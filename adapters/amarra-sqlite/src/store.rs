@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use amarra_messaging::TxError;
+use amarra_messaging::{Group, Parked, TxError};
 use amarra_store::audit::AuditRow;
 use amarra_store::{Claim, DueQuery, Store, UnitOfWork};
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use sqlx::Row as _;
 use crate::clock::{int, nat, rows};
 use crate::database::Shared;
 use crate::error;
+use crate::messaging;
 use crate::timers;
 use crate::unit::SqliteUnit;
 
@@ -50,6 +51,15 @@ impl SqliteStore {
         let deleted = deleted.map_err(|e| error::tx(&e))?.rows_affected();
         writer.commit().await.map_err(|e| error::commit(&e))?;
         Ok(deleted)
+    }
+
+    /// Lists messages that consumers set aside, for operators: ascending by ticket, after ticket
+    /// `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`TxError::Connection`] and [`TxError::Corrupt`].
+    pub async fn parked(&self, after: u64, limit: usize) -> Result<Vec<(Group, Parked)>, TxError> {
+        messaging::list(&self.shared.readers, after, limit).await
     }
 }
 

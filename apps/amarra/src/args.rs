@@ -30,6 +30,8 @@ pub(crate) enum Verb {
     Supervise(Supervise),
     /// Looks at outboxes: who relays them, how far behind, and what was set aside.
     Outbox(Outbox),
+    /// Looks at what consumers set aside, and applies it again.
+    Inbox(Inbox),
     /// Looks at audit chains.
     Audit(Audit),
     /// Shows what really happened to the money of every order, by the provider's own ledger.
@@ -121,6 +123,24 @@ pub(crate) struct Look {
     /// Prints JSON Lines in place of sentences.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What to do with what consumers set aside.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Inbox {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: InboxVerb,
+}
+
+/// What to do with what consumers set aside.
+#[derive(Debug, Subcommand)]
+pub(crate) enum InboxVerb {
+    /// Lists the messages that were set aside, and why.
+    Parked(Look),
+    /// Applies messages that were set aside, each key in order, once what made the first one fail
+    /// is mended.
+    Replay(Replay),
 }
 
 /// What to release.

@@ -60,6 +60,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         Verb::Migrate(on) => admin::servers::migrate(&on).await,
         Verb::Supervise(supervise) => supervise::run(&supervise).await,
         Verb::Outbox(outbox) => admin::outbox::run(&outbox.verb).await,
+        Verb::Inbox(inbox) => admin::inbox::run(&inbox.verb).await,
         Verb::Audit(audit) => admin::audit::run(&audit.verb).await,
         Verb::Ledger(ledger) => admin::ledger::run(&ledger),
         Verb::Load(args) => load::run(args).await.map_err(Failure::Failed),

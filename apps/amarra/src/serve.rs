@@ -88,7 +88,7 @@ async fn backing(
     } else {
         None
     };
-    Ok(Some(Backing { storage, broker }))
+    Ok(Some(Backing { storage, broker: Some(broker) }))
 }
 
 /// Connects to a service's database with the service's role.

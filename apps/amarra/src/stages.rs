@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amarra_messaging::{Shutdown, ShutdownHandle};
+use amarra_store::Handler;
 use amarra_tokio::signal::StopSignals;
 use tokio::sync::oneshot;
 use tokio::task::{Id, JoinSet};
@@ -35,6 +36,7 @@ type Begin = Box<dyn FnOnce(Shutdown) -> Task + Send>;
 #[derive(Default)]
 pub(crate) struct Plan {
     tasks: Vec<(Stage, String, Begin)>,
+    handlers: Vec<(&'static str, Arc<dyn Handler>)>,
 }
 
 impl std::fmt::Debug for Plan {
@@ -52,6 +54,19 @@ impl Plan {
         R: Future<Output = ()> + Send + 'static,
     {
         self.tasks.push((stage, name.into(), Box::new(|shutdown| Box::pin(task(shutdown)))));
+    }
+
+    /// Takes note of what handles messages, and in whose name.
+    pub(crate) fn handles(&mut self, source: &'static str, handler: Arc<dyn Handler>) {
+        self.handlers.push((source, handler));
+    }
+
+    /// Returns what handles the messages of a group, and in whose name.
+    pub(crate) fn handler(
+        &self,
+        group: &amarra_messaging::Group,
+    ) -> Option<(&'static str, Arc<dyn Handler>)> {
+        self.handlers.iter().find(|(_, handler)| handler.group() == group).cloned()
     }
 
     /// Starts everything.

@@ -7,12 +7,13 @@ use amarra_kafka::{
     ConsumerConfig, KafkaAdmin, KafkaConfig, KafkaConsumer, KafkaError, KafkaTransport, Mode,
     TopicSpec,
 };
-use amarra_messaging::{Consumer, Group, OutboxLog, Topic, Transport};
+use amarra_messaging::{Consumer, Group, OutboxLog, Parked, Topic, Transport, TxError};
 use amarra_postgres::{PgDatabase, PgLogConfig, PgOutboxLog, PgReadModel, PgStore};
 use amarra_shop::ServicePorts;
 use amarra_shop::contract::topics as names;
 use amarra_sqlite::{MemberConfig, SqliteBus, SqliteDatabase};
 use amarra_store::Store;
+use futures_util::future::BoxFuture;
 
 use crate::compose::feed::FromTheStart;
 use crate::config::Config;
@@ -53,6 +54,18 @@ impl Storage {
         }
     }
 
+    /// Lists what consumers set aside, ascending by ticket, after ticket `after`, at most `limit`.
+    pub(crate) async fn parked(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(Group, Parked)>, TxError> {
+        match self {
+            Self::Sqlite(database) => database.store().parked(after, limit).await,
+            Self::Postgres(database) => PgStore::new(database.clone()).parked(after, limit).await,
+        }
+    }
+
     /// Returns the relay's side of the outbox.
     pub(crate) async fn outbox_log(&self, source: &str) -> Result<Arc<dyn OutboxLog>, Failure> {
         Ok(match self {
@@ -70,6 +83,15 @@ impl Storage {
             Self::Postgres(database) => database.close().await,
         }
     }
+}
+
+/// A member of a consumer group.
+pub(crate) struct Member {
+    /// What it reads.
+    pub(crate) consumer: Box<dyn Consumer>,
+    /// Resolves once the member, dropped by then, has left its group: a process that ends before
+    /// leaves its partitions to nobody for a while.
+    pub(crate) left: BoxFuture<'static, ()>,
 }
 
 /// The broker.
@@ -111,20 +133,19 @@ impl Broker {
     }
 
     /// Makes a member of a group.
-    pub(crate) fn consumer(
-        &self,
-        group: &Group,
-        topics: &[Topic],
-    ) -> Result<Box<dyn Consumer>, Failure> {
+    pub(crate) fn consumer(&self, group: &Group, topics: &[Topic]) -> Result<Member, Failure> {
         match self {
             Self::Bus(bus) => {
                 let member = bus.consumer(group.clone(), topics, MemberConfig::default());
-                Ok(Box::new(member.refuse()?))
+                let consumer = Box::new(member.refuse()?);
+                Ok(Member { consumer, left: Box::pin(async {}) })
             }
             Self::Kafka(both) => {
                 let (config, member) = both.as_ref();
                 let member = KafkaConsumer::new(config, group.clone(), topics, member.clone());
-                Ok(Box::new(member.refuse_for("kafka")?))
+                let member = member.refuse_for("kafka")?;
+                let left = Box::pin(member.left());
+                Ok(Member { consumer: Box::new(member), left })
             }
         }
     }
@@ -134,7 +155,7 @@ impl Broker {
         name: &str,
         topics: &[Topic],
         env: &Environment,
-    ) -> Result<Box<dyn Consumer>, Failure> {
+    ) -> Result<Member, Failure> {
         match self {
             // The group is forgotten and not left uncommitted: the bus keeps what a group has still
             // to read.
@@ -146,7 +167,8 @@ impl Broker {
             // Another group each time; without offsets the cluster forgets it by itself.
             Self::Kafka(_) => {
                 let group = Group::new(format!("{name}-{:016x}", env.entropy.next_u64()));
-                Ok(Box::new(FromTheStart(self.consumer(&group, topics)?)))
+                let Member { consumer, left } = self.consumer(&group, topics)?;
+                Ok(Member { consumer: Box::new(FromTheStart(consumer)), left })
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Verbs for operators.
 
 pub(crate) mod audit;
+pub(crate) mod inbox;
 pub(crate) mod ledger;
 pub(crate) mod outbox;
 pub(crate) mod servers;

@@ -26,8 +26,10 @@ pub(super) async fn compose(host: &mut Host<'_>) -> Result<Router, Failure> {
     let verifier = cx.verifier(Arc::clone(&revocations))?;
     // What the feed says is kept in memory: each start reads it anew.
     let topics = [topics::USERS.into()];
-    let consumer = host.backing.broker.rereader(GROUP, &topics, &cx.env).await?;
-    host.consume(GROUP, consumer, Arc::new(RevocationFeed::new(revocations)))?;
+    if let Some(broker) = &host.backing.broker {
+        let member = broker.rereader(GROUP, &topics, &cx.env).await?;
+        host.consume(GROUP, member, Arc::new(RevocationFeed::new(revocations)))?;
+    }
     let mut upstream: Arc<dyn Upstream> = Arc::new(HttpUpstream::new(Arc::clone(&cx.client)));
     if let Some(source) = &cx.config.http.internal_token {
         let token = cx.secret("http.internal_token", Some(source))?;

@@ -1,5 +1,6 @@
 //! Puts each service together on the storage, broker and addresses of this process.
 
+mod aged;
 mod catalog;
 pub(crate) mod feed;
 mod gateway;
@@ -18,23 +19,24 @@ use std::time::Duration;
 use amarra_core::Environment;
 use amarra_http::HttpClient;
 use amarra_http::caller::Api;
+use amarra_messaging::OutboxLog;
 use amarra_messaging::message::Owner;
 use amarra_messaging::relay::Relay;
 use amarra_messaging::runtime::{Processor, Runtime};
-use amarra_messaging::{Consumer, OutboxLog};
 use amarra_shop::ServicePorts;
 use amarra_shop::auth::{Jwks, KeyConfig, KeySet, Revocations, TokenVerifier, VerifierConfig};
 use amarra_shop::contract::users::Secret;
 use amarra_store::{DueHandler, Handler, TransactionalProcessor, Worker};
 use axum::Router;
 
+use self::aged::Aged;
 use crate::config::{Config, Source};
 use crate::http::health::Health;
 use crate::http::metrics::Metrics;
 use crate::name::Name;
 use crate::refusal::{Failure, Refuse};
 use crate::stages::{Plan, Stage};
-use crate::storage::{Broker, Storage};
+use crate::storage::{Broker, Member, Storage};
 
 /// Users whose access tokens were revoked that a process remembers.
 const REVOKED_USERS_MAX: usize = 100_000;
@@ -108,8 +110,8 @@ impl Context {
 pub(crate) struct Backing {
     /// Its database, none for the gateway.
     pub(crate) storage: Option<Storage>,
-    /// The broker.
-    pub(crate) broker: Broker,
+    /// The broker, none where nothing is to run.
+    pub(crate) broker: Option<Broker>,
 }
 
 /// One service while it is put together.
@@ -176,14 +178,18 @@ impl Host<'_> {
         let (cx, service) = (self.cx, self.name.as_str());
         let ports = self.ports()?;
         let owner = cx.owner(service);
+        for handler in &handlers {
+            self.plan.handles(source, Arc::clone(handler));
+        }
+        let Some(broker) = &self.backing.broker else { return Ok(()) };
         cx.health.store(service, Arc::clone(&ports.store));
-        self.relay(source, &owner).await?;
+        self.relay(source, broker, &owner).await?;
         for handler in handlers {
             let (group, topics) = (handler.group().clone(), handler.topics().to_vec());
-            let consumer = self.backing.broker.consumer(&group, &topics)?;
+            let member = broker.consumer(&group, &topics)?;
             let store = Arc::clone(&ports.store);
             let processor = TransactionalProcessor::new(store, handler, cx.env.clone(), source);
-            self.consume(group.as_str(), consumer, Arc::new(processor))?;
+            self.consume(group.as_str(), member, Arc::new(processor))?;
         }
         for handler in due {
             let kind = handler.kind().to_owned();
@@ -198,10 +204,10 @@ impl Host<'_> {
         Ok(())
     }
 
-    async fn relay(&mut self, source: &str, owner: &Owner) -> Result<(), Failure> {
+    async fn relay(&mut self, source: &str, broker: &Broker, owner: &Owner) -> Result<(), Failure> {
         let (cx, service) = (self.cx, self.name.as_str());
         let log: Arc<dyn OutboxLog> = self.storage()?.outbox_log(source).await?;
-        let transport = self.backing.broker.transport(log.source())?;
+        let transport = broker.transport(log.source())?;
         let config = cx.config.relay.config();
         let watch = cx.health.relay(service);
         cx.metrics.relay(service, Arc::clone(&watch), Arc::clone(&log));
@@ -214,17 +220,20 @@ impl Host<'_> {
     fn consume(
         &mut self,
         group: &str,
-        consumer: Box<dyn Consumer>,
+        member: Member,
         processor: Arc<dyn Processor>,
     ) -> Result<(), Failure> {
         let (cx, service) = (self.cx, self.name.as_str());
         let config = cx.config.consumer.config();
         let watch = cx.health.member(service, group);
         cx.metrics.member(service, group, Arc::clone(&watch));
+        let Member { consumer, left } = member;
+        let processor = Arc::new(Aged::new(processor, Arc::clone(&watch), cx.env.clone()));
         let runtime = Runtime::new(consumer, processor, cx.env.clone(), config);
         let runtime = runtime.refuse_for("consumer")?.observed_by(watch);
-        self.plan.add(Stage::Work, format!("{service}: consumer {group}"), |shutdown| {
-            runtime.run(shutdown)
+        self.plan.add(Stage::Work, format!("{service}: consumer {group}"), |shutdown| async move {
+            runtime.run(shutdown).await;
+            left.await;
         });
         Ok(())
     }

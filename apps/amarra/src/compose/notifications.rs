@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use amarra_http::services;
-use amarra_shop::notifications::{self, Notifications};
+use amarra_shop::notifications::{self, Notifications, Sender};
 use axum::Router;
 
 use super::Host;
-use super::written::WrittenMessages;
+use super::written::{Nobody, WrittenMessages};
 use crate::refusal::{Failure, Refuse};
 
 pub(super) async fn compose(host: &mut Host<'_>) -> Result<Router, Failure> {
@@ -16,8 +16,12 @@ pub(super) async fn compose(host: &mut Host<'_>) -> Result<Router, Failure> {
         channels: section.channels.clone(),
         ..notifications::Config::default()
     };
-    let path = cx.file("notifications.sent_log", section.sent_log.as_ref())?;
-    let sender = Arc::new(WrittenMessages::open(&path, section.keys_max)?);
+    let sender: Arc<dyn Sender> = if host.backing.broker.is_some() {
+        let path = cx.file("notifications.sent_log", section.sent_log.as_ref())?;
+        Arc::new(WrittenMessages::open(&path, section.keys_max)?)
+    } else {
+        Arc::new(Nobody)
+    };
     let notifications = Notifications::new(host.ports()?, sender, config).refuse()?;
     host.drive(Notifications::SOURCE, notifications.handlers(), notifications.due_handlers())
         .await?;

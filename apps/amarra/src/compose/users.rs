@@ -8,7 +8,7 @@ use amarra_shop::users::{self, BootstrapAdmin, PasswordConfig, Users, Verificati
 use axum::Router;
 
 use super::Host;
-use super::written::WrittenTokens;
+use super::written::{Nobody, WrittenTokens};
 use crate::refusal::{Failure, Refuse};
 
 /// How often the first administrator is tried to be made.
@@ -32,6 +32,8 @@ pub(super) async fn compose(host: &mut Host<'_>) -> Result<Router, Failure> {
     }
     let sender: Option<Arc<dyn VerificationSender>> = if config.auto_verify {
         None
+    } else if host.backing.broker.is_none() {
+        Some(Arc::new(Nobody))
     } else {
         let path = cx.file("users.verification_log", section.verification_log.as_ref())?;
         Some(Arc::new(WrittenTokens::open(&path)?))

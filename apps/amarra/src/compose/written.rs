@@ -156,3 +156,27 @@ impl VerificationSender for WrittenTokens {
         self.journal.append(written).await.map_err(failed)
     }
 }
+
+/// Sends nothing: where no service runs, nobody is to be told anything.
+#[derive(Debug)]
+pub(super) struct Nobody;
+
+#[async_trait]
+impl Sender for Nobody {
+    async fn send(&self, _message: &OutgoingNotification) -> Result<(), SendError> {
+        Err(SendError::Unavailable { why: "the service does not run here".to_owned() })
+    }
+}
+
+#[async_trait]
+impl VerificationSender for Nobody {
+    async fn send(
+        &self,
+        _user_id: UserId,
+        _email: &str,
+        _token: &Secret,
+    ) -> Result<(), users::SendError> {
+        let why = "the service does not run here".to_owned();
+        Err(users::SendError { class: Class::Transient, why })
+    }
+}

@@ -30,7 +30,7 @@ const PARTITIONS: u32 = 3;
 /// Runs the shop until it is asked to stop.
 pub(crate) async fn run(args: &Serve) -> Result<(), Failure> {
     let env = amarra_tokio::environment();
-    let config = settings(args, &env)?;
+    let config = settings(args.config.as_deref(), &args.data, &env)?;
     let local = Local::default();
     let http = config.http.client();
     http.validate().refuse()?;
@@ -51,7 +51,7 @@ pub(crate) async fn run(args: &Serve) -> Result<(), Failure> {
             });
         }
         storages.extend(storage.clone());
-        let backing = Backing { storage, broker: broker.clone() };
+        let backing = Backing { storage, broker: Some(broker.clone()) };
         let router = compose::router(&cx, name, Some(&backing), &mut plan).await?;
         local.open(name.as_str(), router.clone());
         if name == Name::Gateway {
@@ -75,13 +75,17 @@ pub(crate) async fn run(args: &Serve) -> Result<(), Failure> {
 }
 
 /// Reads the configuration, makes the folder and its secrets, and fills in what only they know.
-fn settings(args: &Serve, env: &Environment) -> Result<Config, Failure> {
-    let mut config = match &args.config {
+pub(crate) fn settings(
+    path: Option<&Path>,
+    data: &Path,
+    env: &Environment,
+) -> Result<Config, Failure> {
+    let mut config = match path {
         Some(path) => config::load(path)?,
         None => Config::default(),
     };
-    make_folder(&args.data)?;
-    let data = args.data.canonicalize().refuse_for(args.data.display())?;
+    make_folder(data)?;
+    let data = data.canonicalize().refuse_for(data.display())?;
     config.keys = Vault::open(&data)?.fill(env.entropy.as_ref())?;
     let file = |name: &str| Some(data.join(name));
     config.users.auto_verify.get_or_insert(true);

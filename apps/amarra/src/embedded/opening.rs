@@ -167,8 +167,8 @@ impl Opening {
         let file = self.password_file.display();
         let admin = &self.admin.0;
         output::say(&format!(
-            "The shop is open at {url}\n\n{verify}\nThe administrator is {admin}; the password is in \
-             {file}\n\nTry an order:\n\n{}\n\nCtrl-C ends it; everything is kept. \
+            "The shop is open at {url}\n\n{verify}\nThe administrator is {admin}; the password is \
+             in {file}\n\nTry an order:\n\n{}\n\nCtrl-C ends it; everything is kept. \
              See also /readyz and /metrics.",
             sample(&url)
         ));

@@ -202,13 +202,25 @@ pub(crate) struct MemberWatch {
     /// What it did.
     pub(crate) stats: RuntimeStats,
     partitions: AtomicUsize,
+    /// Microseconds.
+    age: AtomicU64,
     failures: Failures,
 }
 
 impl MemberWatch {
     fn new(env: Environment) -> Self {
-        let (stats, partitions) = (RuntimeStats::default(), AtomicUsize::new(0));
-        Self { stats, partitions, failures: Failures::new(env) }
+        let (stats, failures) = (RuntimeStats::default(), Failures::new(env));
+        Self { stats, partitions: AtomicUsize::new(0), age: AtomicU64::new(0), failures }
+    }
+
+    /// A batch was applied whose first message was so old.
+    pub(crate) fn applied(&self, age: Duration) {
+        self.age.store(u64::try_from(age.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Returns how old the first message of the last batch was when it was applied.
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_micros(self.age.load(Ordering::Relaxed))
     }
 
     /// Returns how many partitions are its own.

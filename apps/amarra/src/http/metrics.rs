@@ -262,6 +262,8 @@ fn member(text: &mut Text, service: &str, group: &str, watch: &MemberWatch) {
         let name = format!("amarra_consumer_{name}");
         text.value((&name, "counter", help), &labels, &count.load(Ordering::Relaxed).to_string());
     }
+    let help = "Age of the first message of the last batch when it was applied.";
+    text.value(("amarra_consumer_age_seconds", "gauge", help), &labels, &secs(watch.age()));
     let help = "Partitions assigned.";
     let partitions = watch.partitions().to_string();
     text.value(("amarra_consumer_partitions", "gauge", help), &labels, &partitions);

@@ -3,10 +3,12 @@
 use std::io::BufRead;
 use std::process::Stdio;
 
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 
 use super::shop::Shop;
-use crate::front::{Ask, Front, until};
+use crate::front::{Ask, Front, PATIENCE, until};
 
 const OVERRIDES: &str = "[users]\npassword_memory_kib = 8\n[orders]\nrepeat_after = \"3s\"\n";
 
@@ -30,7 +32,67 @@ fn six_processes_confirm_orders_and_survive_deaths_until_their_supervisor_ends()
     assert_eq!(books(&shop, &["outbox", "parked"])["parked"], 0);
     assert_eq!(books(&shop, &["audit", "verify"])["ok"], true);
     assert_eq!(books(&shop, &["ledger"])["orders"], 3);
+    verbs_change_nothing_that_is_right(&shop);
+    foreign_records_are_set_aside(&shop, &front, &token);
     shop.stop();
+}
+
+/// A record that is no message of ours is parked by every group that meets it; the rest flows.
+fn foreign_records_are_set_aside(shop: &Shop, front: &Front, token: &str) {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", shop.kafka.bootstrap()).create().unwrap();
+    let record = BaseRecord::to("orders.events").key("foreign").payload("whatever");
+    producer.send(record).unwrap();
+    producer.flush(PATIENCE).unwrap();
+    let order = front.order(token, "MUG-1", "after");
+    front.until_order(token, &order, "confirmed");
+    until("four groups set it aside", || books(shop, &["inbox", "parked"])["parked"] == 4);
+    let verb = |args: &[&str]| {
+        let mut command = shop.command();
+        command.args(args).arg("--json").arg("--config").arg(shop.file("amarra.toml"));
+        let output = command.output().unwrap();
+        let lines = output.stdout.lines().map(|l| serde_json::from_str(&l.unwrap()).unwrap());
+        (output.status.code(), lines.collect::<Vec<Value>>())
+    };
+    let (code, lines) = verb(&["inbox", "parked", "--service", "inventory"]);
+    assert_eq!(code, Some(0));
+    assert_eq!((&lines[0]["group"], &lines[0]["key"]), (&json!("inventory"), &json!("foreign")));
+    assert!(lines[0]["reason"].as_str().unwrap().contains("header"), "{}", lines[0]);
+    assert!(!lines[0].to_string().contains("whatever"), "the payload is shown: {}", lines[0]);
+    // It never decodes: it stays, and the verb says so.
+    let (code, lines) = verb(&["inbox", "replay", "--key", "foreign"]);
+    assert_eq!(code, Some(1), "{lines:?}");
+    assert_eq!(lines.last().unwrap()["stopped"], 4, "{lines:?}");
+    let (code, lines) = verb(&["inbox", "replay", "--key", "another"]);
+    assert_eq!((code, &lines.last().unwrap()["applied"]), (Some(0), &json!(0)));
+}
+
+/// What was provisioned and migrated may be again, under running services.
+fn verbs_change_nothing_that_is_right(shop: &Shop) {
+    let verb = |args: &[&str]| {
+        let config = shop.file("amarra.toml");
+        let mut command = shop.command();
+        command.args(args).arg("--json").arg("--config").arg(config);
+        let output = command.env("ADMIN_URL", shop.postgres.url("postgres")).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned(), output.stdout)
+    };
+    let (code, said, _) = verb(&["provision"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("postgres.admin is missing"), "{said}");
+    let text = std::fs::read_to_string(shop.file("amarra.toml")).unwrap();
+    let admin = format!("{text}\n[postgres.admin]\nenv = \"ADMIN_URL\"\n");
+    std::fs::write(shop.file("amarra.toml"), admin).unwrap();
+    for (args, lines) in [
+        (&["provision"][..], 6),
+        (&["migrate"], 7),
+        (&["migrate", "--service", "orders"], 1),
+        (&["outbox", "maintain"], 6),
+        (&["outbox", "replay"], 1),
+    ] {
+        let (code, said, printed) = verb(args);
+        assert_eq!(code, Some(0), "{args:?}: {said}");
+        assert_eq!(printed.lines().count(), lines, "{args:?}");
+    }
 }
 
 /// Makes a product that can be bought.
