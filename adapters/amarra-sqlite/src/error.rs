@@ -182,6 +182,12 @@ pub(crate) fn kind(error: &sqlx::Error) -> Kind {
     }
 }
 
+/// Tells whether a file does not even begin as SQLite's files do.
+pub(crate) fn is_no_database(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|database| database.code());
+    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 26)
+}
+
 /// Says in words for an operator what failed.
 pub(crate) fn why(error: &sqlx::Error) -> String {
     match kind(error) {

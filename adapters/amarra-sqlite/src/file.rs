@@ -81,11 +81,11 @@ pub(crate) async fn open(
         .busy_timeout(tuning.busy_timeout)
         .foreign_keys(true)
         .thread_name(|n| format!("amarra-sqlite-{n}"));
-    let failed = |source| match crate::error::kind(&source) {
-        crate::error::Kind::Damaged => {
-            OpenError::Foreign { path: path.to_owned(), what: schema.what }
+    let failed = |source| {
+        if crate::error::is_no_database(&source) {
+            return OpenError::Foreign { path: path.to_owned(), what: schema.what };
         }
-        _ => OpenError::of(path, source),
+        OpenError::of(path, source)
     };
     let mut connection = options.connect().await.map_err(failed)?;
     if let Err(refused) = migrate(path, schema, &mut connection).await {

@@ -74,6 +74,25 @@ fn the_database_of_another_program_is_left_alone() {
 }
 
 #[test]
+fn a_damaged_file_asks_for_a_backup() {
+    let scratch = Scratch::new();
+    runtime().block_on(async {
+        let (store, log) = (scratch.path("store"), scratch.path("bus"));
+        database(&store).await.expect("a database").close().await;
+        bus(&log, 1).await.expect("a bus").close().await;
+        for path in [&store, &log] {
+            let mut bytes = std::fs::read(path).expect("the file");
+            // Behind the header, of which the first page has a hundred bytes.
+            bytes[100..4000].fill(0xff);
+            std::fs::write(path, bytes).expect("written");
+        }
+        let says = ["is damaged", "restore a backup"];
+        check(database(&store).await, Class::Fatal, &says);
+        check(bus(&log, 1).await, Class::Fatal, &says);
+    });
+}
+
+#[test]
 fn a_file_of_a_newer_release_asks_for_that_release() {
     let scratch = Scratch::new();
     runtime().block_on(async {
