@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
+use std::str::FromStr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -73,6 +74,65 @@ impl fmt::Display for Timestamp {
         let (hour, minute, second) = (tod / 3600, tod / 60 % 60, tod % 60);
         write!(f, "{y:04}-{m:02}-{d:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
     }
+}
+
+/// Text that is no time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a time must look like 2023-11-14T22:13:20.000042Z, got {got:?}")]
+pub struct ParseTimestampError {
+    got: String,
+}
+
+impl FromStr for Timestamp {
+    type Err = ParseTimestampError;
+
+    /// Reads RFC 3339 in UTC (`Z`); what is finer than a microsecond is cut off.
+    fn from_str(s: &str) -> Result<Self, ParseTimestampError> {
+        parse(s).map(Self).ok_or_else(|| ParseTimestampError { got: s.to_owned() })
+    }
+}
+
+fn parse(s: &str) -> Option<i64> {
+    let (date, time) = s.strip_suffix('Z')?.split_once('T')?;
+    let (date, day) = date.rsplit_once('-')?;
+    let (year, month) = date.rsplit_once('-')?;
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let (hour, time) = time.split_once(':')?;
+    let (minute, second) = time.split_once(':')?;
+    let below = |text: &str, bound: i64| digits(text).filter(|n| text.len() == 2 && *n < bound);
+    let date = (year.parse().ok()?, below(month, 13)?, below(day, 32)?);
+    let days = days_from_civil(date)?;
+    let seconds = below(hour, 24)?.checked_mul(60)?.checked_add(below(minute, 60)?)?;
+    let seconds = seconds.checked_mul(60)?.checked_add(below(second, 60)?)?;
+    digits(fraction)?;
+    let micros = digits(format!("{fraction:0<6}").get(..6)?)?;
+    // In a wider type: the earliest time is before the start of its day, and its sum overflows.
+    let total = i128::from(days)
+        .checked_mul(86_400)?
+        .checked_add(i128::from(seconds))?
+        .checked_mul(1_000_000)?
+        .checked_add(i128::from(micros))?;
+    i64::try_from(total).ok()
+}
+
+fn digits(text: &str) -> Option<i64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// Turns a date of the proleptic Gregorian calendar into days since the epoch, none for a date that
+/// does not exist.
+#[expect(clippy::arithmetic_side_effects, reason = "years are bounded first")]
+fn days_from_civil((year, month, day): (i64, i64, i64)) -> Option<i64> {
+    if !(-300_000..300_000).contains(&year) {
+        return None;
+    }
+    let y = if month <= 2 { year - 1 } else { year };
+    let year_of_era = y.rem_euclid(400);
+    let shifted_month = (month + 9).rem_euclid(12);
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = y.div_euclid(400) * 146_097 + day_of_era - 719_468;
+    (civil_from_days(days) == (year, month, day)).then_some(days)
 }
 
 /// Turns days since the epoch into a date of the proleptic Gregorian calendar.
@@ -186,11 +246,31 @@ mod tests {
     fn rfc3339_of_known_instants() {
         let check = |micros, expect: &str| {
             assert_eq!(Timestamp::from_micros(micros).to_string(), expect);
+            assert_eq!(expect.parse(), Ok(Timestamp::from_micros(micros)));
         };
         check(0, "1970-01-01T00:00:00.000000Z");
         check(951_782_400_000_000, "2000-02-29T00:00:00.000000Z");
         check(1_669_852_799_123_456, "2022-11-30T23:59:59.123456Z");
         check(-1, "1969-12-31T23:59:59.999999Z");
+        for end in [Timestamp::from_micros(i64::MIN), Timestamp::from_micros(i64::MAX)] {
+            assert_eq!(end.to_string().parse(), Ok(end));
+        }
+    }
+
+    #[test]
+    fn rfc3339_as_others_write_it() {
+        let check = |text: &str, micros| {
+            assert_eq!(text.parse().ok(), micros, "{text}");
+        };
+        let at = |micros| Some(Timestamp::from_micros(micros));
+        check("1970-01-01T00:00:01Z", at(1_000_000));
+        check("1970-01-01T00:00:00.5Z", at(500_000));
+        check("1970-01-01T00:00:00.123456789Z", at(123_456));
+        let bad = ["", "1970-01-01", "1970-01-01T00:00:00", "1970-02-30T00:00:00Z"];
+        let worse = ["1970-1-01T00:00:00Z", "1970-01-01T24:00:00Z", "1970-01-01T00:00:00.x\u{e9}Z"];
+        for text in bad.into_iter().chain(worse) {
+            check(text, None);
+        }
     }
 
     #[test]

@@ -185,9 +185,9 @@ pub struct Backlog {
 /// - OBL-5 `checkpoint`, `park` and `settle` of a superseded epoch answer [`LogError::Fenced`]
 ///   and change nothing.
 /// - OBL-6 `resume` returns the cursor last saved by any epoch, and every key parked.
-/// - OBL-7 a saved cursor never goes back: a `checkpoint` of one that [does not
-///   follow](Cursor::follows) it is refused and changes nothing, since a call that was given up may
-///   still arrive, late.
+/// - OBL-7 a saved cursor never goes back to an earlier position: a `checkpoint` of one that [does
+///   not follow](Cursor::follows) it is refused and changes nothing, since a call that was given up
+///   may still arrive, late.
 /// - OBL-8 an adapter whose `changed` tells of an append tells of every later one.
 #[async_trait]
 pub trait OutboxLog: Send + Sync + fmt::Debug {

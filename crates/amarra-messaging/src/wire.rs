@@ -1,6 +1,6 @@
 //! Turns envelopes into broker records and back: CloudEvents, Kafka binary mode.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::Write;
 use std::str::FromStr;
 
@@ -42,6 +42,25 @@ impl Classify for WireError {
     }
 }
 
+/// What only readers of ours need: versions of subject and schema, cause and actor.
+///
+/// One header, because each costs the publisher, the broker and every reader more than its bytes.
+const CONTEXT: &str = "ce_amarra";
+
+/// Writes `subject version/schema version/causation/actor`; a message without a cause has `-`.
+struct Context<'a>(&'a Envelope);
+
+impl Display for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Envelope { subject_version, schema_version, causation, actor, .. } = self.0;
+        write!(f, "{subject_version}/{schema_version}/")?;
+        match causation {
+            Some(causation) => write!(f, "{causation}/{actor}"),
+            None => write!(f, "-/{actor}"),
+        }
+    }
+}
+
 /// Encodes an envelope as a record, with its outbox position when it has one.
 #[must_use]
 pub fn encode(envelope: &Envelope, position: Option<&Position>) -> Record {
@@ -51,16 +70,9 @@ pub fn encode(envelope: &Envelope, position: Option<&Position>) -> Record {
     put(&mut headers, "ce_source", &envelope.source);
     put(&mut headers, "ce_type", &envelope.kind);
     put(&mut headers, "ce_time", envelope.time);
-    put(&mut headers, "ce_timemicros", envelope.time.as_micros());
     put(&mut headers, "ce_subject", &envelope.subject);
-    put(&mut headers, "ce_subjectversion", envelope.subject_version);
-    put(&mut headers, "ce_schemaversion", envelope.schema_version);
-    put(&mut headers, "ce_partitionkey", &envelope.partition_key);
     put(&mut headers, "ce_correlationid", envelope.correlation);
-    if let Some(causation) = envelope.causation {
-        put(&mut headers, "ce_causationid", causation);
-    }
-    put(&mut headers, "ce_actor", &envelope.actor);
+    put(&mut headers, CONTEXT, Context(envelope));
     put(&mut headers, "traceparent", &envelope.traceparent);
     put(&mut headers, "content-type", "application/json");
     if let Some(Position { source, shard, pos }) = position {
@@ -130,6 +142,12 @@ pub fn decode(delivery: &Delivery) -> Result<Incoming, WireError> {
     })
 }
 
+/// Returns when a record was published, by its publisher's clock; none for a foreign one.
+#[must_use]
+pub fn time(headers: &Headers) -> Option<Timestamp> {
+    std::str::from_utf8(headers.get("ce_time")?).ok()?.parse().ok()
+}
+
 /// Decodes the envelope of a record.
 ///
 /// # Errors
@@ -145,19 +163,25 @@ pub fn envelope(record: &Record) -> Result<Envelope, WireError> {
         name: "ce_subject",
         why: format!("{subject:?} is not kind/id"),
     })?;
+    let context = headers.text(CONTEXT)?;
+    let mut parts = context.splitn(4, '/');
+    let mut part = || parts.next().unwrap_or_default();
+    let (subject_version, schema_version) = (read(CONTEXT, part())?, read(CONTEXT, part())?);
+    let causation = Some(part()).filter(|text| *text != "-");
+    let key = std::str::from_utf8(&record.key);
     Ok(Envelope {
         id: headers.parse("ce_id")?,
         source: headers.text("ce_source")?.into(),
         kind: headers.text("ce_type")?.into(),
-        schema_version: headers.parse("ce_schemaversion")?,
+        schema_version,
         subject: AggregateId::new(kind, id),
-        subject_version: Version::new(headers.parse("ce_subjectversion")?),
-        partition_key: PartitionKey::new(headers.text("ce_partitionkey")?),
+        subject_version: Version::new(subject_version),
+        partition_key: PartitionKey::new(key.map_err(|e| malformed("key", &e))?),
         correlation: headers.parse("ce_correlationid")?,
-        causation: headers.optional("ce_causationid")?,
-        actor: headers.parse("ce_actor")?,
+        causation: causation.map(|text| read(CONTEXT, text)).transpose()?,
+        actor: read(CONTEXT, part())?,
         traceparent: headers.parse("traceparent")?,
-        time: Timestamp::from_micros(headers.parse("ce_timemicros")?),
+        time: headers.parse("ce_time")?,
         data: record.value.clone(),
     })
 }
@@ -182,18 +206,18 @@ impl<'a> Found<'a> {
 
     fn text(&self, name: &'static str) -> Result<&'a str, WireError> {
         let value = self.0.get(name).ok_or(WireError::Missing(name))?;
-        std::str::from_utf8(value).map_err(|e| WireError::Malformed { name, why: e.to_string() })
+        std::str::from_utf8(value).map_err(|e| malformed(name, &e))
     }
 
     fn parse<T: FromStr<Err: ToString>>(&self, name: &'static str) -> Result<T, WireError> {
-        let text = self.text(name)?;
-        text.parse().map_err(|e: T::Err| WireError::Malformed { name, why: e.to_string() })
+        read(name, self.text(name)?)
     }
+}
 
-    fn optional<T: FromStr<Err: ToString>>(
-        &self,
-        name: &'static str,
-    ) -> Result<Option<T>, WireError> {
-        self.0.get(name).map(|_| self.parse(name)).transpose()
-    }
+fn read<T: FromStr<Err: ToString>>(name: &'static str, text: &str) -> Result<T, WireError> {
+    text.parse().map_err(|e: T::Err| malformed(name, &e))
+}
+
+fn malformed(name: &'static str, why: &dyn ToString) -> WireError {
+    WireError::Malformed { name, why: why.to_string() }
 }
