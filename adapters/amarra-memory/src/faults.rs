@@ -135,6 +135,11 @@ operations! {
         /// Of which kind.
         kind: &'a str,
     } = "claim_due",
+    /// Asks when the next timer is due.
+    NextDue {
+        /// Of which kind.
+        kind: &'a str,
+    } = "next_due",
     /// Reads the audit chain.
     AuditRows = "audit_rows",
     /// Reads a view outside of a unit.

@@ -150,7 +150,9 @@ impl OutboxLog for SqliteOutboxLog {
     async fn give_back(&self, leases: &[Lease]) -> Result<(), LogError> {
         self.run(async |relay| {
             for lease in leases {
-                sqlx::query("UPDATE shards SET expires = 0 WHERE shard = ? AND epoch = ?")
+                sqlx::query(
+                    "UPDATE shards SET expires = 0, epoch = epoch + 1 WHERE shard = ? AND epoch = ?",
+                )
                     .bind(i64::from(lease.shard.0))
                     .bind(int(lease.epoch.0))
                     .execute(&mut *relay)
@@ -216,20 +218,29 @@ impl OutboxLog for SqliteOutboxLog {
     }
 
     async fn checkpoint(&self, lease: &Lease, cursor: &Cursor) -> Result<(), LogError> {
-        let passed = int(cursor.prev.xmax);
         let text = serde_json::to_string(cursor).map_err(|e| corrupt("cursor", e))?;
         self.run(async |relay| {
-            let saved = sqlx::query(
-                "UPDATE shards SET cursor = ?, passed = ? WHERE shard = ? AND epoch = ?",
-            )
-            .bind(text)
-            .bind(passed)
-            .bind(i64::from(lease.shard.0))
-            .bind(int(lease.epoch.0))
-            .execute(relay)
-            .await
-            .map_err(driver)?;
-            if saved.rows_affected() == 0 { Err(fenced(lease)) } else { Ok(()) }
+            let saved: Option<String> =
+                sqlx::query_scalar("SELECT cursor FROM shards WHERE shard = ? AND epoch = ?")
+                    .bind(i64::from(lease.shard.0))
+                    .bind(int(lease.epoch.0))
+                    .fetch_optional(&mut *relay)
+                    .await
+                    .map_err(driver)?;
+            let saved = saved.ok_or_else(|| fenced(lease))?;
+            let saved: Cursor = serde_json::from_str(&saved).map_err(|e| corrupt("cursor", e))?;
+            if !cursor.follows(&saved) {
+                let why = format!("position {} would go back behind {}", cursor.pos, saved.pos);
+                return Err(corrupt("cursor", why));
+            }
+            sqlx::query("UPDATE shards SET cursor = ?, passed = ? WHERE shard = ?")
+                .bind(text)
+                .bind(int(cursor.prev.xmax))
+                .bind(i64::from(lease.shard.0))
+                .execute(relay)
+                .await
+                .map(drop)
+                .map_err(driver)
         })
         .await
     }
@@ -237,6 +248,7 @@ impl OutboxLog for SqliteOutboxLog {
     async fn park(&self, lease: &Lease, parked: &[ParkedRow]) -> Result<(), LogError> {
         self.run(async |relay| {
             check(relay, lease).await?;
+            take_back(relay, parked).await?;
             for row in parked {
                 sqlx::query(
                     "INSERT OR IGNORE INTO parked (seq, pos, shard, topic, key, record_key, \
@@ -372,6 +384,31 @@ async fn check(relay: &mut SqliteConnection, lease: &Lease) -> Result<(), LogErr
         .await
         .map_err(driver)?;
     if newest.map(nat) == Some(lease.epoch.0) { Ok(()) } else { Err(fenced(lease)) }
+}
+
+/// Takes back the release of the keys of rows that were released and are parked again.
+async fn take_back(relay: &mut SqliteConnection, parked: &[ParkedRow]) -> Result<(), LogError> {
+    let mut again = Vec::new();
+    for row in parked {
+        let changed = sqlx::query("UPDATE parked SET reason = ? WHERE seq = ? AND released = 1")
+            .bind(&*row.reason)
+            .bind(int(row.seq.0))
+            .execute(&mut *relay)
+            .await
+            .map_err(driver)?;
+        if changed.rows_affected() > 0 {
+            again.push(row);
+        }
+    }
+    for row in again {
+        sqlx::query("UPDATE parked SET released = 0 WHERE topic = ? AND key = ?")
+            .bind(row.topic.as_str())
+            .bind(row.record.partition_key().as_str())
+            .execute(&mut *relay)
+            .await
+            .map_err(driver)?;
+    }
+    Ok(())
 }
 
 fn row(row: &SqliteRow) -> Result<Row, sqlx::Error> {

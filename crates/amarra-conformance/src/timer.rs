@@ -29,7 +29,10 @@ suite! {
             "TIM-3" tim_3_an_unscheduled_timer_is_gone,
             "TIM-3" tim_3_scheduling_again_moves_the_timer_both_ways,
             "TIM-3" tim_3_a_schedule_rolled_back_changes_nothing,
-            "TIM-3" tim_3_a_save_leaves_the_timer_alone;
+            "TIM-3" tim_3_a_save_leaves_the_timer_alone,
+            "TIM-4" tim_4_the_next_due_time_is_that_of_the_first_timer,
+            "TIM-4" tim_4_a_claimed_timer_is_next_due_when_its_lease_ends,
+            "TIM-5" tim_5_a_store_that_tells_of_one_timer_tells_of_the_next;
     }
 }
 
@@ -213,4 +216,49 @@ pub async fn tim_3_a_save_leaves_the_timer_alone<B: StoreBackend>(b: B) {
     let mut unit = begin(b.store("a").as_ref()).await;
     unit.verify(&claim).await.must("verify after a save");
     commit(unit).await;
+}
+
+async fn next_due<B: StoreBackend>(b: &B, kind: &str) -> Option<Duration> {
+    b.store("a").next_due(kind).await.must("next_due")
+}
+
+/// Of its kind; nothing is due where there is none.
+pub async fn tim_4_the_next_due_time_is_that_of_the_first_timer<B: StoreBackend>(b: B) {
+    assert_eq!(next_due(&b, "thing").await, None);
+    schedule(&b, &AggregateId::new("other", "k"), Some(Duration::ZERO)).await;
+    assert_eq!(next_due(&b, "thing").await, None, "another kind's timer");
+    schedule(&b, &thing("later"), Some(b.lease() * 100)).await;
+    schedule(&b, &thing("first"), Some(b.lease() * 20)).await;
+    let wait = next_due(&b, "thing").await.must("a timer is set");
+    assert!(wait > b.lease() && wait <= b.lease() * 20, "due in {wait:?}");
+    schedule(&b, &thing("first"), Some(Duration::ZERO)).await;
+    assert_eq!(next_due(&b, "thing").await, Some(Duration::ZERO));
+    schedule(&b, &thing("first"), None).await;
+    let wait = next_due(&b, "thing").await.must("a timer is set");
+    assert!(wait > b.lease() * 20 && wait <= b.lease() * 100, "due in {wait:?}");
+}
+
+/// A worker need not look before that.
+pub async fn tim_4_a_claimed_timer_is_next_due_when_its_lease_ends<B: StoreBackend>(b: B) {
+    schedule(&b, &thing("k"), Some(Duration::ZERO)).await;
+    let query =
+        DueQuery { kind: "thing".into(), owner: owner("a"), lease: b.lease() * 60, limit: 1 };
+    let claims = b.store("a").claim_due(&query).await.must("claim_due");
+    assert_eq!(claims.len(), 1);
+    let wait = next_due(&b, "thing").await.must("a claimed timer is still set");
+    assert!(wait > b.lease() && wait <= b.lease() * 60, "due in {wait:?}");
+}
+
+/// A worker that waits for it would sleep over the second one.
+pub async fn tim_5_a_store_that_tells_of_one_timer_tells_of_the_next<B: StoreBackend>(b: B) {
+    let store = b.store("a");
+    schedule(&b, &thing("k0"), Some(b.lease())).await;
+    // Only where the adapter tells at all.
+    for n in 1..4 {
+        if within(&b, Box::pin(store.timers_changed()).as_mut()).await.is_none() {
+            assert_eq!(n, 1, "a timer that was set was not told");
+            return;
+        }
+        schedule(&b, &thing(&format!("k{n}")), Some(b.lease())).await;
+    }
 }

@@ -44,14 +44,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn claim_due(&self, query: &DueQuery) -> Result<Vec<Claim>, TxError>;
 
     /// Returns how long it takes until a timer of `kind` is due and not claimed, zero when one is
-    /// now, none when there is no timer or the adapter cannot tell.
+    /// now, none when there is no timer.
+    ///
+    /// # Laws
+    /// - TIM-4 a timer can be claimed once the time has passed that `next_due` answered, unless it
+    ///   was set anew or claimed meanwhile.
     ///
     /// # Errors
     /// [`TxError::Connection`].
-    async fn next_due(&self, kind: &str) -> Result<Option<Duration>, TxError> {
-        let _ = kind;
-        Ok(None)
-    }
+    async fn next_due(&self, kind: &str) -> Result<Option<Duration>, TxError>;
 
     /// Returns audit rows after row `after`, ascending, at most `limit`.
     ///
@@ -61,6 +62,9 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Returns once a timer may have become due sooner than known at the last call, or never when
     /// the adapter cannot tell.
+    ///
+    /// # Laws
+    /// - TIM-5 an adapter that tells of one timer that was set tells of every later one.
     async fn timers_changed(&self);
 }
 

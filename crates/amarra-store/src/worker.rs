@@ -219,9 +219,10 @@ impl Worker {
             let query = DueQuery { limit: asked, ..self.query.clone() };
             let claim = async {
                 let claims = self.store.claim_due(&query).await?;
-                // The next due time matters only once nothing more is due now.
+                // The next due time matters only once nothing more is due now; one that cannot be
+                // told must not lose the claims, it is polled for.
                 let next = if claims.len() < asked {
-                    self.store.next_due(&query.kind).await?
+                    self.store.next_due(&query.kind).await.unwrap_or_default()
                 } else {
                     None
                 };

@@ -108,6 +108,7 @@ impl OutboxTable {
     pub(super) fn give_back(&mut self, lease: &Lease) {
         if let Ok(shard) = self.fenced(lease) {
             shard.owner = None;
+            shard.epoch = shard.epoch.next();
         }
     }
 
@@ -151,15 +152,31 @@ impl OutboxTable {
         Ok((found.into_iter().cloned().collect(), last))
     }
 
-    /// Saves a cursor under a lease.
+    /// Saves a cursor under a lease, unless it goes back.
     pub(super) fn checkpoint(&mut self, lease: &Lease, cursor: &Cursor) -> Result<(), LogError> {
-        self.fenced(lease)?.cursor = cursor.clone();
+        let shard = self.fenced(lease)?;
+        if !cursor.follows(&shard.cursor) {
+            let why = format!("position {} would go back behind {}", cursor.pos, shard.cursor.pos);
+            return Err(LogError::Corrupt { what: "cursor".to_owned(), why });
+        }
+        shard.cursor = cursor.clone();
         Ok(())
     }
 
-    /// Sets rows aside under a lease; rows set aside before stay as they are.
+    /// Sets rows aside under a lease; rows set aside before stay as they are, and rows that were
+    /// released take the release of their keys back.
     pub(super) fn park(&mut self, lease: &Lease, rows: &[ParkedRow]) -> Result<(), LogError> {
         self.fenced(lease)?;
+        let mut again = Vec::new();
+        for row in rows {
+            if let Some(entry) = self.parked.get_mut(&row.seq).filter(|entry| entry.released) {
+                entry.row.reason = row.reason.clone();
+                again.push((row.topic.clone(), row.record.partition_key()));
+            }
+        }
+        for (topic, key) in again {
+            self.set_released(&topic, &key, false);
+        }
         for row in rows {
             let entry = || ParkedEntry { shard: lease.shard, row: row.clone(), released: false };
             self.parked.entry(row.seq).or_insert_with(entry);
@@ -189,9 +206,13 @@ impl OutboxTable {
 
     /// Releases the rows of a key that are parked now.
     pub(super) fn release(&mut self, topic: &Topic, key: &PartitionKey) {
+        self.set_released(topic, key, true);
+    }
+
+    fn set_released(&mut self, topic: &Topic, key: &PartitionKey, released: bool) {
         let of_key = |row: &ParkedRow| row.topic == *topic && row.record.partition_key() == *key;
         for entry in self.parked.values_mut().filter(|p| of_key(&p.row)) {
-            entry.released = true;
+            entry.released = released;
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use amarra_messaging::TxError;
 use amarra_store::audit::AuditRow;
@@ -79,6 +80,14 @@ impl Store for MemoryStore {
             tables.timers.claim(query, self.shared.env.now(), lease, |id| {
                 locks.is_held_by_another(None, &LockKey::Timer(id.clone()))
             })
+        })
+        .await
+    }
+
+    async fn next_due(&self, kind: &str) -> Result<Option<Duration>, TxError> {
+        self.run(Operation::NextDue { kind }, |state| {
+            let now = self.shared.env.now();
+            state.tables.timers.next(kind).map(|at| at.since(now))
         })
         .await
     }

@@ -61,6 +61,13 @@ impl Timers {
         self.rows.get(id).map(|row| row.epoch)
     }
 
+    /// Returns from when on a timer of a kind may be claimed, none when there is none.
+    pub(super) fn next(&self, kind: &str) -> Option<Timestamp> {
+        let from = (Arc::from(kind), Timestamp::from_micros(i64::MIN), AggregateId::new("", ""));
+        let (of, at, _) = self.claimable.range(from..).next()?;
+        (**of == *kind).then_some(*at)
+    }
+
     /// Claims what is due at `now` and not `locked`, the longest due first.
     pub(super) fn claim(
         &mut self,

@@ -24,10 +24,17 @@ macro_rules! held {
     };
 }
 
+/// Rows that were released and are parked again take the release of their keys back.
 const PARK: &str = held!(
     "INSERT INTO outbox_parked (grp, shard, seq, pos, topic, key, headers, payload, reason) \
      SELECT $1, $2, r.* FROM held, unnest($4::bigint[], $5::bigint[], $6::text[], $7::bytea[], \
-         $8::bytea[], $9::bytea[], $10::text[]) AS r ON CONFLICT DO NOTHING"
+         $8::bytea[], $9::bytea[], $10::text[]) AS r \
+     ON CONFLICT (grp, seq) DO UPDATE SET released = false, reason = excluded.reason \
+         WHERE outbox_parked.released), \
+     taken_back AS (UPDATE outbox_parked p SET released = false FROM held, outbox_parked q \
+         WHERE q.grp = $1 AND q.shard = $2 AND q.seq = ANY ($4) AND q.released \
+             AND p.grp = q.grp AND p.topic = q.topic AND p.key = q.key AND p.released \
+             AND p.seq <> ALL ($4)"
 );
 
 const SETTLE: &str = held!(

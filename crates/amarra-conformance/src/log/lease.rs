@@ -72,6 +72,18 @@ pub async fn obl_1_a_lease_given_back_is_free_at_once_at_a_higher_epoch<B: Store
     assert_newer(&new, &old);
 }
 
+/// Whoever gave its lease back has no shard, also before anybody else has it.
+pub async fn obl_1_a_lease_given_back_is_superseded_at_once<B: StoreBackend>(b: B) {
+    let log = b.outbox_log();
+    let old = all_shards(log.as_ref(), "a", b.lease() * 60).await;
+    log.give_back(&old).await.must("give back");
+    for lease in &old {
+        assert_fenced(log.checkpoint(lease, &Cursor::default()).await, "checkpoint");
+        assert_fenced(log.park(lease, &[]).await, "park");
+        assert_fenced(log.settle(lease, &[]).await, "settle");
+    }
+}
+
 /// A zombie that gives back what it lost does not take it from its successor.
 pub async fn obl_1_giving_back_a_superseded_lease_is_ignored<B: StoreBackend>(b: B) {
     let log = b.outbox_log();

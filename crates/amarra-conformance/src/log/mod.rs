@@ -24,6 +24,7 @@ suite! {
             "OBL-1" obl_1_a_renewed_lease_lives_on_at_its_epoch,
             "OBL-1" obl_1_a_lease_given_back_is_free_at_once_at_a_higher_epoch,
             "OBL-1" obl_1_giving_back_a_superseded_lease_is_ignored,
+            "OBL-1" obl_1_a_lease_given_back_is_superseded_at_once,
             "OBL-1" obl_1_the_limit_counts_held_shards_first,
             "OBL-2" obl_2_an_open_batch_reads_the_same_for_ever,
             "OBL-2" obl_2_a_chunk_goes_on_after_the_last_sequence_value,
@@ -50,6 +51,10 @@ suite! {
             "OBL-6" obl_6_a_key_is_parked_until_its_last_row_is_settled,
             "OBL-6" obl_6_parking_twice_keeps_the_first,
             "OBL-6" obl_6_released_rows_come_in_order_with_their_positions,
-            "OBL-6" obl_6_parked_rows_are_listed_in_pages;
+            "OBL-6" obl_6_a_released_row_that_is_parked_again_holds_its_key_back,
+            "OBL-6" obl_6_parked_rows_are_listed_in_pages,
+            "OBL-7" obl_7_a_cursor_does_not_go_back_within_an_epoch,
+            "OBL-7" obl_7_a_cursor_does_not_go_back_in_a_later_epoch,
+            "OBL-8" obl_8_a_log_that_tells_of_one_append_tells_of_the_next;
     }
 }

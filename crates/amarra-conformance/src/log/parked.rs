@@ -9,7 +9,7 @@ use amarra_messaging::{OutboxLog, Topic};
 
 use super::batch::{append, retake};
 use crate::backend::StoreBackend;
-use crate::check::Must;
+use crate::check::{Must, within};
 use crate::reader::{Lease, all_shards, assert_fenced, behind, busy_shard};
 
 /// Takes the shard of a key with `rows` rows, and lets the lease pass to a successor.
@@ -182,6 +182,67 @@ pub async fn obl_6_released_rows_come_in_order_with_their_positions<B: StoreBack
     log.release(&topic(), &key()).await.must("release");
     assert_eq!(log.released(&lease, 10).await.must("released"), rows);
     assert_eq!(log.released(&lease, 3).await.must("released"), rows[..3]);
+}
+
+/// The broker refused it again: what waits behind it must not go first, until the next release.
+pub async fn obl_6_a_released_row_that_is_parked_again_holds_its_key_back<B: StoreBackend>(b: B) {
+    let (lease, log) = shard_with_rows(&b, 4).await;
+    let mut rows = as_parked(&first_rows(&b, &lease).await);
+    log.park(&lease, &rows).await.must("park");
+    log.release(&topic(), &key()).await.must("release");
+    rows[1].reason = "refused again".into();
+    let again = ParkedRow { pos: Pos(99), ..rows[1].clone() };
+    log.park(&lease, &[again]).await.must("park again");
+    assert_eq!(log.released(&lease, 10).await.must("released"), [], "a row is still released");
+    assert_eq!(log.parked(Seq::default(), 10).await.must("parked"), rows);
+    log.release(&topic(), &key()).await.must("release again");
+    assert_eq!(log.released(&lease, 10).await.must("released"), rows);
+}
+
+/// A checkpoint that was given up and arrives late.
+pub async fn obl_7_a_cursor_does_not_go_back_within_an_epoch<B: StoreBackend>(b: B) {
+    let (lease, log) = shard_with_rows(&b, 3).await;
+    let chunk = log.next_chunk(&lease, &Cursor::default(), 10).await.must("next_chunk");
+    let opened = Cursor { cur: Some(chunk.cur.clone()), ..Cursor::default() };
+    let closed =
+        Cursor { prev: chunk.cur.clone(), cur: None, last_seq: Seq::default(), pos: Pos(3) };
+    let steps = [opened, behind(&chunk, 1), behind(&chunk, 2), closed];
+    for (at, step) in steps.iter().enumerate() {
+        log.checkpoint(&lease, step).await.must("checkpoint");
+        log.checkpoint(&lease, step).await.must("saving a cursor again");
+        for earlier in &steps[..at] {
+            assert!(log.checkpoint(&lease, earlier).await.is_err(), "back to {earlier:?}");
+        }
+        assert_eq!(log.resume(&lease).await.must("resume").cursor, *step);
+    }
+}
+
+/// Nor does a successor, which resumes where its predecessor was.
+pub async fn obl_7_a_cursor_does_not_go_back_in_a_later_epoch<B: StoreBackend>(b: B) {
+    append(&b, "k", 1..=3).await;
+    let log = b.outbox_log();
+    let lease = busy_shard(&b, "a", b.lease()).await;
+    let chunk = log.next_chunk(&lease, &Cursor::default(), 10).await.must("next_chunk");
+    let saved = behind(&chunk, 2);
+    log.checkpoint(&lease, &saved).await.must("checkpoint");
+    b.pass(b.lease() * 2).await;
+    let successor = retake(&b, &lease).await;
+    assert!(log.checkpoint(&successor, &behind(&chunk, 1)).await.is_err(), "a step back");
+    assert_eq!(log.resume(&successor).await.must("resume").cursor, saved);
+}
+
+/// A relay that waits for it would sleep over the second one.
+pub async fn obl_8_a_log_that_tells_of_one_append_tells_of_the_next<B: StoreBackend>(b: B) {
+    let log = b.outbox_log();
+    append(&b, "k", 1..=1).await;
+    // Only where the adapter tells at all.
+    for version in 2..5 {
+        if within(&b, Box::pin(log.changed()).as_mut()).await.is_none() {
+            assert_eq!(version, 2, "an append was not told");
+            return;
+        }
+        append(&b, "k", version..=version).await;
+    }
 }
 
 /// An operator pages through what is parked, released or not.

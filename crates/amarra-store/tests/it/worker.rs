@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amarra_core::{Environment, Monotonic};
-use amarra_memory::{Effect, MemoryDatabase};
+use amarra_memory::Effect;
 use amarra_messaging::Shutdown;
 use amarra_messaging::message::Owner;
 use amarra_store::{
-    Aggregate, AuditRow, Claim, DueHandler, DueQuery, HandlerError, Store, TxError, UnitOfWork,
-    Worker, WorkerConfig, WorkerStats,
+    Aggregate, Claim, DueHandler, HandlerError, Store, Worker, WorkerConfig, WorkerStats,
 };
 use async_trait::async_trait;
 use futures_util::future::join;
@@ -139,53 +138,30 @@ fn due_timers_are_acted_on_once_and_others_wait() {
     assert_eq!(bench.stats.done.load(Ordering::Relaxed), 2);
 }
 
-/// A store that also tells when the next timer is due.
-#[derive(Debug)]
-struct Telling(Arc<dyn Store>, MemoryDatabase, Environment);
-
-#[async_trait]
-impl Store for Telling {
-    async fn begin(&self) -> Result<Box<dyn UnitOfWork>, TxError> {
-        self.0.begin().await
-    }
-
-    async fn claim_due(&self, query: &DueQuery) -> Result<Vec<Claim>, TxError> {
-        self.0.claim_due(query).await
-    }
-
-    async fn next_due(&self, kind: &str) -> Result<Option<Duration>, TxError> {
-        let due =
-            self.1.inspect(|db| db.timers().filter(|t| *t.id.kind == *kind).map(|t| t.due).min());
-        Ok(due.map(|due| due.since(self.2.now())))
-    }
-
-    async fn audit_rows(&self, after: u64, limit: usize) -> Result<Vec<AuditRow>, TxError> {
-        self.0.audit_rows(after, limit).await
-    }
-
-    async fn timers_changed(&self) {
-        self.0.timers_changed().await;
-    }
-}
-
 #[test]
-fn a_store_that_tells_the_next_due_time_is_looked_at_right_then() {
+fn a_timer_is_looked_at_right_when_it_is_due() {
     let bench = Bench::new();
-    let (store, env) = (bench.world.store("worker-1"), bench.env.clone());
-    let store = Arc::new(Telling(store, bench.world.database.clone(), env.clone()));
-    let handler = Arc::clone(&bench.act) as Arc<dyn DueHandler>;
-    let owner = Owner::from("worker-1");
-    let worker = Worker::new(store, handler, env, owner, WorkerConfig::default()).unwrap();
-    let (handle, shutdown) = Shutdown::new();
-    bench.world.time.run(join(worker.run(shutdown), async {
+    bench.run(WorkerConfig::default(), async {
         bench.schedule(&["a"], ms(130)).await;
         bench.schedule(&["b"], ms(270)).await;
         bench.env.sleep(ms(2_000)).await;
-        handle.request();
-    }));
+    });
     assert_eq!(bench.acted(), [("a".to_owned(), 130), ("b".to_owned(), 270)]);
     let looks = bench.world.operations().iter().filter(|(name, _)| *name == "claim_due").count();
     assert!(looks <= 10, "{looks} looks");
+}
+
+#[test]
+fn a_next_due_time_that_cannot_be_told_loses_no_claim() {
+    let bench = Bench::new();
+    for _ in 0..3 {
+        bench.world.script.strike("next_due", Effect::Fail);
+    }
+    bench.run(WorkerConfig::default(), async {
+        bench.schedule(&["a"], Duration::ZERO).await;
+        bench.env.sleep(ms(50)).await;
+    });
+    assert_eq!(bench.ids(), ["a"]);
 }
 
 #[test]
@@ -298,7 +274,8 @@ fn a_shutdown_waits_for_what_is_being_acted_on() {
 fn an_idle_worker_costs_a_look_a_second() {
     let bench = Bench::new();
     bench.run(WorkerConfig::default(), bench.env.sleep(Duration::from_secs(60)));
-    let looks = bench.world.operations().len();
+    let operations = bench.world.operations();
+    let looks = operations.iter().filter(|(name, _)| *name == "claim_due").count();
     assert!(looks <= 62, "{looks} looks in 60 s");
     assert!(bench.world.time.timers_set() <= 64, "{} timers", bench.world.time.timers_set());
 }

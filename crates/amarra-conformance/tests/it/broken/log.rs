@@ -22,6 +22,7 @@ pub struct Tickets(Mutex<Inner>);
 struct Inner {
     next: u64,
     audits: u64,
+    told: bool,
     open: BTreeSet<u64>,
     events: BTreeMap<EventId, u64>,
     highest: BTreeMap<Shard, Seq>,
@@ -55,6 +56,11 @@ impl Tickets {
 
     pub fn claimed(&self, claim: &Claim) -> Option<Epoch> {
         self.lock().claims.get(&claim.id).copied()
+    }
+
+    /// Tells whether this was asked before.
+    pub fn tell_again(&self) -> bool {
+        std::mem::replace(&mut self.lock().told, true)
     }
 
     pub fn count_audits(&self) -> u64 {
@@ -127,6 +133,9 @@ impl OutboxLog for BrokenLog {
     }
 
     async fn give_back(&self, leases: &[Lease]) -> Result<(), LogError> {
+        if self.is(Defect::LogKeepsWhatIsGivenBack) {
+            return Ok(());
+        }
         self.inner.give_back(leases).await
     }
 
@@ -156,10 +165,20 @@ impl OutboxLog for BrokenLog {
     }
 
     async fn checkpoint(&self, lease: &Lease, cursor: &Cursor) -> Result<(), LogError> {
-        self.unfenced(self.inner.checkpoint(lease, cursor).await)
+        match self.inner.checkpoint(lease, cursor).await {
+            Err(LogError::Corrupt { .. }) if self.is(Defect::LogAcceptsStepsBack) => Ok(()),
+            answer => self.unfenced(answer),
+        }
     }
 
     async fn park(&self, lease: &Lease, rows: &[ParkedRow]) -> Result<(), LogError> {
+        if self.is(Defect::LogIgnoresWhatIsParkedAgain) {
+            let known = self.inner.parked(Seq::default(), 1000).await?;
+            let known: BTreeSet<Seq> = known.iter().map(|row| row.seq).collect();
+            let fresh: Vec<_> =
+                rows.iter().filter(|row| !known.contains(&row.seq)).cloned().collect();
+            return self.inner.park(lease, &fresh).await;
+        }
         self.unfenced(self.inner.park(lease, rows).await)
     }
 
@@ -184,6 +203,9 @@ impl OutboxLog for BrokenLog {
     }
 
     async fn changed(&self) {
+        if self.is(Defect::LogTellsOfOneAppend) && self.tickets.tell_again() {
+            return std::future::pending().await;
+        }
         self.inner.changed().await;
     }
 }

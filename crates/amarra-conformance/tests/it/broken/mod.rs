@@ -70,6 +70,11 @@ pub enum Defect {
     LogLeasesToAnybody,
     LogNeverExpires,
     LogSettlesTheWholeKey,
+    LogKeepsWhatIsGivenBack,
+    LogAcceptsStepsBack,
+    LogIgnoresWhatIsParkedAgain,
+    LogTellsOfOneAppend,
+    TimersAreAlwaysDue,
     SessionsFenceNobody,
     SessionsForgetTheirOutbox,
     SessionHidesThatItIsFenced,
@@ -360,6 +365,24 @@ defects! {
     ];
     settling_is_by_row: LogSettlesTheWholeKey breaks log [
         obl_6_a_key_is_parked_until_its_last_row_is_settled,
+    ];
+    given_back_is_given_back: LogKeepsWhatIsGivenBack breaks log [
+        obl_1_a_lease_given_back_is_superseded_at_once,
+        obl_1_a_lease_given_back_is_free_at_once_at_a_higher_epoch,
+    ];
+    cursors_go_forward: LogAcceptsStepsBack breaks log [
+        obl_7_a_cursor_does_not_go_back_within_an_epoch,
+        obl_7_a_cursor_does_not_go_back_in_a_later_epoch,
+    ];
+    refused_again_is_parked_again: LogIgnoresWhatIsParkedAgain breaks log [
+        obl_6_a_released_row_that_is_parked_again_holds_its_key_back,
+    ];
+    every_append_is_told: LogTellsOfOneAppend breaks log [
+        obl_8_a_log_that_tells_of_one_append_tells_of_the_next,
+    ];
+    due_is_due: TimersAreAlwaysDue breaks timer [
+        tim_4_the_next_due_time_is_that_of_the_first_timer,
+        tim_4_a_claimed_timer_is_next_due_when_its_lease_ends,
     ];
     sessions_fence: SessionsFenceNobody breaks transport [trn_1_a_newer_session_fences_the_older_one, trn_1_an_older_epoch_does_not_open_any_more, trn_1_an_epoch_survives_a_crash, trn_5_a_fenced_session_stores_nothing, trn_5_a_zombie_among_its_successors_calls_stores_nothing, trn_1_of_many_that_open_at_once_the_newest_remains, trn_1_epochs_may_skip_numbers, trn_1_a_dropped_session_leaves_its_fence, trn_5_nothing_of_a_zombie_follows_its_successors_records];
     outboxes_have_their_own_fences: SessionsForgetTheirOutbox breaks transport [

@@ -140,6 +140,14 @@ impl Store for TestStore {
         Ok(claims)
     }
 
+    async fn next_due(&self, kind: &str) -> Result<Option<Duration>, TxError> {
+        let now = self.time.now();
+        let tables = self.tables();
+        let of_kind = tables.timers.iter().filter(|(id, _)| *id.kind == *kind);
+        let at = of_kind.filter_map(|(_, timer)| Some(timer.due?.max(timer.leased_until)));
+        Ok(at.min().map(|at| at.since(now)))
+    }
+
     async fn audit_rows(&self, _: u64, _: usize) -> Result<Vec<AuditRow>, TxError> {
         Ok(Vec::new())
     }
