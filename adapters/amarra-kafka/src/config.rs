@@ -40,9 +40,11 @@ pub struct KafkaConfig {
     pub delivery_timeout: Duration,
     /// How long a request about topics, fences or transactions may take, 100 ms to 60 s. 5 s.
     pub request_timeout: Duration,
-    /// Records of a session on their way, 1 to 1,000,000; a publish waits at it. 20,000.
+    /// Records of a session on their way, 1 to 1,000,000; the next leave when all of them arrived.
+    /// 10,000.
     pub messages_max: usize,
-    /// Bytes of a session on their way, 1 KiB to 1 GiB; a publish waits at it. 32 MiB.
+    /// Bytes of a session on their way, 1 KiB to 1 GiB, a larger record alone; the next leave when
+    /// all of them arrived. 8 MiB, because they have to arrive within `delivery_timeout`.
     pub bytes_max: usize,
     /// Bytes of one record with key and headers, 1,000 to 100,000,000; a larger one is refused.
     /// 1,000,000, just below what a topic of Kafka takes by default.
@@ -91,8 +93,8 @@ impl KafkaConfig {
             fence_topic: "amarra-fences".to_owned(),
             delivery_timeout: Duration::from_secs(1),
             request_timeout: Duration::from_secs(5),
-            messages_max: 20_000,
-            bytes_max: 32 << 20,
+            messages_max: 10_000,
+            bytes_max: 8 << 20,
             record_bytes_max: 1_000_000,
             extra: BTreeMap::new(),
         }

@@ -15,8 +15,6 @@ use crate::error::is_refusal;
 
 /// Bits of a word of `acked`.
 const BITS: usize = 64;
-/// Where a record's bytes are in its opaque, above its index.
-const BYTES_AT: u32 = 32;
 
 /// Counts what left and what arrived; a report takes no lock unless it is a failure.
 #[derive(Debug)]
@@ -24,9 +22,6 @@ pub(super) struct Flight {
     /// One bit a record of the window.
     acked: Box<[AtomicU64]>,
     messages: AtomicUsize,
-    bytes: AtomicUsize,
-    /// Somebody waits for fewer bytes than this.
-    room: AtomicUsize,
     failed: AtomicBool,
     failures: Mutex<Failures>,
     changed: Notify,
@@ -52,29 +47,18 @@ impl ClientContext for Flight {
 }
 
 impl ProducerContext for Flight {
-    /// Index and bytes of the record.
+    /// The index of the record in its window.
     type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        let (index, bytes) = unpack(opaque);
+    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
         match result {
             Ok(_) => self.acknowledge(index),
             Err((e, _)) => self.fail(index, e),
         }
-        let before = self.bytes.fetch_sub(bytes, Ordering::SeqCst);
-        let last = self.messages.fetch_sub(1, Ordering::SeqCst) == 1;
-        if last || before.saturating_sub(bytes) < self.room.load(Ordering::SeqCst) {
+        if self.messages.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.changed.notify_one();
         }
     }
-}
-
-fn pack(index: usize, bytes: usize) -> usize {
-    (bytes << BYTES_AT) | index
-}
-
-fn unpack(opaque: usize) -> (usize, usize) {
-    (opaque & ((1 << BYTES_AT) - 1), opaque >> BYTES_AT)
 }
 
 impl Flight {
@@ -84,8 +68,6 @@ impl Flight {
         Self {
             acked: (0..words).map(|_| AtomicU64::new(0)).collect(),
             messages: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
-            room: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             failures: Mutex::default(),
             changed: Notify::new(),
@@ -103,33 +85,15 @@ impl Flight {
         *lock(&self.deadline) = Instant::now().checked_add(patience);
     }
 
-    /// Counts a record that is about to leave; returns what its report will carry.
-    pub(super) fn take_off(&self, index: usize, bytes: usize) -> usize {
+    /// Counts a record that is about to leave.
+    pub(super) fn take_off(&self) {
         self.messages.fetch_add(1, Ordering::SeqCst);
-        self.bytes.fetch_add(bytes, Ordering::SeqCst);
-        pack(index, bytes)
     }
 
     /// Takes a record back that could not leave.
-    pub(super) fn never_left(&self, opaque: usize, e: &DriverError) {
-        let (index, bytes) = unpack(opaque);
+    pub(super) fn never_left(&self, index: usize, e: &DriverError) {
         self.fail(index, e);
-        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
         self.messages.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// Waits until another `bytes` fit in `bytes_max`, or something failed.
-    pub(super) async fn room(&self, bytes: usize, bytes_max: usize) {
-        let fits = |now: usize| now == 0 || now.saturating_add(bytes) <= bytes_max;
-        if fits(self.bytes.load(Ordering::Relaxed)) {
-            return;
-        }
-        // Half, so that a waiter is not woken by each report.
-        self.room.store((bytes_max / 2).saturating_add(1), Ordering::SeqCst);
-        while !self.has_failed() && !fits(self.bytes.load(Ordering::SeqCst)) {
-            self.changed.notified().await;
-        }
-        self.room.store(0, Ordering::SeqCst);
     }
 
     /// Waits until nothing is on its way.
@@ -204,7 +168,6 @@ impl Flight {
         }
         drop(failures);
         self.failed.store(true, Ordering::SeqCst);
-        self.changed.notify_one();
     }
 }
 
@@ -250,12 +213,5 @@ mod tests {
         assert_eq!(refused, Some((5, error(Code::InvalidRecord))));
         flight.begin(Duration::from_secs(1));
         assert!(!flight.has_failed() && flight.failures().first.is_none());
-    }
-
-    #[test]
-    fn an_opaque_carries_both_numbers() {
-        for (index, bytes) in [(0, 0), (999_999, 100_000_000), (1, 4_000_000_000)] {
-            assert_eq!(unpack(pack(index, bytes)), (index, bytes));
-        }
     }
 }

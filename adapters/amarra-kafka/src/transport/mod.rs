@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use rdkafka::error::{KafkaError as DriverError, RDKafkaErrorCode};
 use rdkafka::producer::Producer;
 
-use self::producer::{Client, properties};
+use self::producer::{Client, Pace, properties};
 use self::progress::Reader;
 use self::session::KafkaSession;
 use crate::config::{KafkaConfig, Mode};
@@ -60,7 +60,7 @@ impl KafkaTransport {
         config.validate()?;
         ConfigError::unless(!source.is_empty(), "source", "the name of an outbox")?;
         let extra = ConfigError { field: "extra", must: "properties that librdkafka takes" };
-        properties(&config, source).create_native_config().map_err(|_| extra)?;
+        properties(&config, source, Pace::default()).create_native_config().map_err(|_| extra)?;
         let fences = Fences::start(&config).map_err(|_| extra)?;
         let (source, openings) = (source.into(), Mutex::default());
         Ok(Self { shared: Arc::new(Shared { config, source, fences, openings }) })
@@ -102,26 +102,26 @@ impl Shared {
     ///
     /// The claim is durable before the transactional id is taken, and looked for again afterwards:
     /// whoever takes the id later than a newer epoch made its claim finds that claim.
-    fn open(&self, lease: &Lease) -> Result<Client, Unopened> {
+    fn open(&self, lease: &Lease, pace: Pace) -> Result<Client, Unopened> {
         let (name, epoch) = (self.name(lease), lease.epoch.0);
         let turn = Arc::clone(lock(&self.openings).entry(name.clone()).or_default());
         let _turn = lock(&turn);
         // It connects while the claim is made.
-        let client = self.start(&name)?;
+        let client = self.start(&name, pace)?;
         self.fences.claim(&name, epoch)?;
         let client = match self.config.mode {
             Mode::Idempotent => {
                 self.meet(&client)?;
                 client
             }
-            Mode::Transactional => self.take_over(client, &name)?,
+            Mode::Transactional => self.take_over(client, &name, pace)?,
         };
         self.fences.check(&name, epoch)?;
         Ok(client)
     }
 
-    fn start(&self, name: &str) -> Result<Client, Unopened> {
-        Client::start(&self.config, name).map_err(|e| self.unavailable(&e))
+    fn start(&self, name: &str, pace: Pace) -> Result<Client, Unopened> {
+        Client::start(&self.config, name, pace).map_err(|e| self.unavailable(&e))
     }
 
     /// Waits until a client has met a broker: what it is asked before, librdkafka puts off for half
@@ -134,16 +134,16 @@ impl Shared {
     }
 
     /// Takes the transactional id of a shard, and asks how far it is committed.
-    fn take_over(&self, client: Client, name: &str) -> Result<Client, Unopened> {
+    fn take_over(&self, client: Client, name: &str, pace: Pace) -> Result<Client, Unopened> {
         let reader = Reader::start(&self.config, name).map_err(|e| self.unavailable(&e))?;
         // First, because only then the transaction of a predecessor has ended.
-        let mut client = self.take(client, name)?;
+        let mut client = self.take(client, name, pace)?;
         client.progress = Some(reader.read().map_err(|e| self.unavailable(&e))?);
         Ok(client)
     }
 
     /// Takes a transactional id with a client, or with another one in its place.
-    fn take(&self, client: Client, name: &str) -> Result<Client, Unopened> {
+    fn take(&self, client: Client, name: &str, pace: Pace) -> Result<Client, Unopened> {
         let (started, mut client) = (Instant::now(), client);
         loop {
             self.meet(&client)?;
@@ -157,7 +157,7 @@ impl Shared {
                 Err(e) if left.is_zero() || !may_retry(&e) => return Err(self.unavailable(&e)),
                 // No answer yet: if another client asked now, a late answer would fence it.
                 Err(e) if is_pending(&e) => {}
-                Err(_) => client = self.start(name)?,
+                Err(_) => client = self.start(name, pace)?,
             }
         }
     }

@@ -21,6 +21,21 @@ const FRAMING: usize = 64 << 10;
 /// Bytes of a batch at the most; a topic takes a little more by default.
 const BATCH_MAX: usize = 1_000_000;
 
+/// How long librdkafka waits for a batch to fill where calls are large, in milliseconds. Without,
+/// a call's first records leave alone, and its thread looks over and over whether the others may
+/// follow, because one batch of a partition is on its way at a time.
+const FILL: &str = "3";
+
+/// What a client is best at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Pace {
+    /// Small calls: a record leaves at once.
+    #[default]
+    Prompt,
+    /// Large ones: a batch fills first, at half the cost a record.
+    Bulk,
+}
+
 pub(super) type Native = BaseProducer<Flight>;
 
 /// A client of the broker that publishes; dropping it ends it, without waiting for that.
@@ -43,9 +58,13 @@ impl std::fmt::Debug for Slot {
 
 impl Client {
     /// Makes a client, which connects on its own.
-    pub(super) fn start(config: &KafkaConfig, transactional_id: &str) -> Result<Self, DriverError> {
+    pub(super) fn start(
+        config: &KafkaConfig,
+        transactional_id: &str,
+        pace: Pace,
+    ) -> Result<Self, DriverError> {
         let flight = Flight::new(config.messages_max);
-        let properties = properties(config, transactional_id);
+        let properties = properties(config, transactional_id, pace);
         let native: Native = properties.create_with_context(flight)?;
         let flight = Arc::clone(native.context());
         let native = Arc::new(native);
@@ -95,10 +114,11 @@ fn serve(native: Arc<Native>, slot: &Slot, flight: &Flight) {
 }
 
 /// The properties of a producer; the transactional id counts in one mode only.
-pub(super) fn properties(config: &KafkaConfig, transactional_id: &str) -> ClientConfig {
+pub(super) fn properties(config: &KafkaConfig, transactional_id: &str, pace: Pace) -> ClientConfig {
     let mut properties = client(config);
     if !config.extra.contains_key("linger.ms") {
-        properties.set("linger.ms", "0");
+        let linger = if pace == Pace::Bulk { FILL } else { "0" };
+        properties.set("linger.ms", linger);
     }
     let ack = config.delivery_timeout.as_millis();
     // Our own credit bounds the queue: librdkafka's would count what was reported already.

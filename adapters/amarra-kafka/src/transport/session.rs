@@ -14,7 +14,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::producer::{Client, Native};
+use super::producer::{Client, Native, Pace};
 use super::progress::Mark;
 use super::{Shared, Unopened};
 use crate::config::Mode;
@@ -29,6 +29,13 @@ const HEADERS: usize = 20;
 /// How long a commit waits for librdkafka to forget what it has reported, at a time.
 const FORGET: Duration = Duration::from_micros(50);
 
+/// Records of a call from which on a bulk client suits it.
+const LARGE: usize = 256;
+/// Records of a call up to which a prompt client suits it.
+const SMALL: usize = 32;
+/// Calls in a row after which the client is replaced: another takes some milliseconds to make.
+const UNSUITED_MAX: u32 = 3;
+
 /// A publishing session of one lease.
 pub(super) struct KafkaSession {
     shared: Arc<Shared>,
@@ -36,6 +43,9 @@ pub(super) struct KafkaSession {
     name: String,
     /// None until it is made, and after a failure: then the next call makes another.
     client: Option<Client>,
+    pace: Pace,
+    /// How many calls in a row the other pace would have suited better.
+    unsuited: u32,
     partitions: BTreeMap<Topic, u32>,
     fenced: bool,
     /// A client that a call did not wait for.
@@ -127,6 +137,8 @@ impl KafkaSession {
             shared,
             lease,
             client: None,
+            pace: Pace::default(),
+            unsuited: 0,
             partitions: BTreeMap::new(),
             fenced: false,
             opening: None,
@@ -136,15 +148,29 @@ impl KafkaSession {
         }
     }
 
+    /// Lets the client go when calls have become much larger or smaller than suits it; nothing of
+    /// it is on its way then.
+    fn suit(&mut self, records: usize) {
+        let pace = match records {
+            LARGE.. => Pace::Bulk,
+            ..=SMALL => Pace::Prompt,
+            _ => self.pace,
+        };
+        self.unsuited = if pace == self.pace { 0 } else { self.unsuited.saturating_add(1) };
+        if self.unsuited >= UNSUITED_MAX {
+            (self.pace, self.unsuited, self.client) = (pace, 0, None);
+        }
+    }
+
     /// Makes the client, unless there is one.
     pub(super) async fn connect(&mut self) -> Result<(), PublishError> {
         if self.client.as_ref().is_some_and(|client| !client.flight.is_dead()) {
             return Ok(());
         }
         self.client = None;
-        let (shared, lease) = (Arc::clone(&self.shared), self.lease.clone());
+        let (shared, lease, pace) = (Arc::clone(&self.shared), self.lease.clone(), self.pace);
         // Kept in the session: a call that is given up leaves it to the next one.
-        let open = || spawn_blocking(move || shared.open(&lease));
+        let open = || spawn_blocking(move || shared.open(&lease, pace));
         let opened = self.opening.get_or_insert_with(open).await;
         self.opening = None;
         match opened {
@@ -186,6 +212,7 @@ impl KafkaSession {
         if self.fenced || self.shared.fences.is_newer_known(&self.name, epoch) {
             return Err(self.fenced());
         }
+        self.suit(records.len());
         let committed = self.committed_of(records).await?;
         let rest = records.get(committed..).unwrap_or_default();
         self.handed = Some(committed);
@@ -272,8 +299,12 @@ impl KafkaSession {
             let why = if fenced { Lost::Fenced } else { Lost::Said(told(e)) };
             return Err(early(why));
         }
+        let mut known = None;
         for publish in records {
-            self.learn(&publish.topic).await.map_err(early)?;
+            if known != Some(&publish.topic) {
+                self.learn(&publish.topic).await.map_err(early)?;
+                known = Some(&publish.topic);
+            }
         }
         if self.shared.config.mode == Mode::Idempotent {
             return self.send(records).await;
@@ -354,7 +385,8 @@ impl KafkaSession {
     /// Sends records, window by window, and waits for their reports.
     async fn send(&mut self, records: &[Publish]) -> Result<(), Trouble> {
         let mut acked = 0_usize;
-        for window in records.chunks(self.shared.config.messages_max.max(1)) {
+        while let Some(rest) = records.get(acked..).filter(|rest| !rest.is_empty()) {
+            let window = self.window(rest);
             self.send_window(window).await.map_err(|trouble| match trouble {
                 Trouble::Refused { acked: more, at } => Trouble::Refused {
                     acked: acked.saturating_add(more),
@@ -369,22 +401,30 @@ impl KafkaSession {
         Ok(())
     }
 
+    /// Takes as many records as may be on their way at once, at least one.
+    fn window<'r>(&self, records: &'r [Publish]) -> &'r [Publish] {
+        let config = &self.shared.config;
+        let mut left = config.bytes_max;
+        let fits = |publish: &&Publish| match left.checked_sub(bytes(&publish.record)) {
+            Some(less) => {
+                left = less;
+                true
+            }
+            None => false,
+        };
+        let count = records.iter().take(config.messages_max).take_while(fits).count().max(1);
+        records.get(..count).unwrap_or(records)
+    }
+
     async fn send_window(&mut self, window: &[Publish]) -> Result<(), Trouble> {
         let gone = || Trouble::Lost { acked: 0, why: overdue() };
         let flight = Arc::clone(&self.client.as_ref().ok_or_else(gone)?.flight);
         let native = self.native().ok_or_else(gone)?;
-        let (bytes_max, patience) =
-            (self.shared.config.bytes_max, self.shared.config.delivery_timeout);
-        flight.begin(patience);
+        flight.begin(self.shared.config.delivery_timeout);
         for (index, publish) in window.iter().enumerate() {
-            let bytes = bytes(&publish.record);
-            flight.room(bytes, bytes_max).await;
-            if flight.has_failed() {
-                break;
-            }
-            let opaque = flight.take_off(index, bytes);
-            if let Err(e) = self.enqueue(&native, publish, opaque) {
-                flight.never_left(opaque, &e);
+            flight.take_off();
+            if let Err(e) = self.enqueue(&native, publish, index) {
+                flight.never_left(index, &e);
                 break;
             }
             self.handed = self.handed.map(|handed| handed.saturating_add(1));
@@ -405,16 +445,11 @@ impl KafkaSession {
         Err(Trouble::Lost { acked, why })
     }
 
-    fn enqueue(
-        &self,
-        native: &Native,
-        publish: &Publish,
-        opaque: usize,
-    ) -> Result<(), DriverError> {
+    fn enqueue(&self, native: &Native, publish: &Publish, index: usize) -> Result<(), DriverError> {
         let record = &publish.record;
         let count = self.partitions.get(&publish.topic).copied().unwrap_or(1);
         let partition = choose(&record.key, count).unwrap_or(0);
-        let message = BaseRecord::with_opaque_to(publish.topic.as_str(), opaque)
+        let message = BaseRecord::with_opaque_to(publish.topic.as_str(), index)
             .partition(i32::try_from(partition).unwrap_or(0))
             .key(record.key.as_ref())
             .payload(record.value.as_ref());
@@ -426,8 +461,12 @@ impl KafkaSession {
     fn driver(&self, e: &DriverError) -> Lost {
         let native = self.client.as_ref().and_then(Client::native);
         let fatal = native.and_then(|native| native.client().fatal_error()).map(|(code, _)| code);
-        if e.rdkafka_error_code().into_iter().chain(fatal).any(is_fenced) {
+        let code = e.rdkafka_error_code();
+        if code.into_iter().chain(fatal).any(is_fenced) {
             return Lost::Fenced;
+        }
+        if matches!(code, Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)) {
+            return overdue();
         }
         Lost::Driver(e.clone())
     }
@@ -492,7 +531,7 @@ fn is_unknown_topic(e: &DriverError) -> bool {
 }
 
 fn overdue() -> Lost {
-    Lost::Said("delivery_timeout passed".to_owned())
+    Lost::Said("delivery_timeout passed before all was stored".to_owned())
 }
 
 fn told(e: PublishError) -> String {
