@@ -7,6 +7,7 @@
     reason = "a program on a developer's machine: it prints, counts lines and measures wall time"
 )]
 
+mod bench;
 mod ci;
 mod conformance;
 mod lint;
@@ -49,6 +50,11 @@ enum Verb {
     },
     /// Lists every behaviour of every port with its result on every backend.
     Conformance(conformance::Options),
+    /// Measures the figures of `docs/bench`.
+    Bench {
+        #[command(subcommand)]
+        verb: bench::Verb,
+    },
     /// Checks the bar of the repository: sizes, imports, laws, planted bugs.
     Tidy,
     /// Checks formatting, clippy in both builds, and rustdoc.
@@ -76,6 +82,7 @@ fn main() -> ExitCode {
         Verb::Test { fast } => test::run(&out, fast),
         Verb::Services { verb } => services::run(&out, &verb),
         Verb::Conformance(options) => conformance::run(&out, &options),
+        Verb::Bench { verb } => bench::run(&out, &verb),
         Verb::Tidy => tidy::run(&out),
         Verb::Lint => lint::run(&out),
         Verb::Mutants { only, seeds, quick } => {
