@@ -8,7 +8,7 @@ use amarra_messaging::{Consumer, ConsumerError, Offset};
 use testbed::{Kafka, KafkaOptions};
 
 use super::reading::{Reading, at, fill, poll_until, topic};
-use super::server::{quick, shared};
+use super::server::{Server, quick, shared};
 use crate::bed::create;
 
 fn named(id: &str) -> ConsumerConfig {
@@ -17,8 +17,7 @@ fn named(id: &str) -> ConsumerConfig {
 
 /// A member that vanishes is replaced from the committed offset on, and can move it no more when it
 /// comes back.
-async fn a_member_is_cut_off(protocol: Protocol) {
-    let server = super::server::server();
+async fn a_member_is_cut_off(server: &Server, protocol: Protocol) {
     let topic = topic(server, 1).await;
     let at = at(&topic, 0);
     fill(server, &at, 0..6).await;
@@ -55,9 +54,9 @@ async fn a_member_is_cut_off(protocol: Protocol) {
 
 #[test]
 fn a_member_that_is_cut_off_is_replaced_and_fenced() {
-    shared(async |_| {
-        a_member_is_cut_off(Protocol::Classic).await;
-        a_member_is_cut_off(Protocol::Consumer).await;
+    shared(async |server| {
+        a_member_is_cut_off(server, Protocol::Classic).await;
+        a_member_is_cut_off(server, Protocol::Consumer).await;
     });
 }
 

@@ -7,11 +7,10 @@ use amarra_kafka::consumer::Protocol;
 use amarra_messaging::ConsumerError;
 
 use super::reading::{Reading, at, fill, poll_until, topic};
-use super::server::{alone, quick};
+use super::server::{Server, alone, quick};
 use crate::bed::PATIENCE;
 
-async fn goes_on(protocol: Protocol) {
-    let server = super::server::server();
+async fn goes_on(server: &Server, protocol: Protocol) {
     let topic = topic(server, 1).await;
     let at = at(&topic, 0);
     fill(server, &at, 0..5).await;
@@ -43,10 +42,10 @@ async fn goes_on(protocol: Protocol) {
 
 #[test]
 fn a_member_goes_on_when_the_broker_comes_back() {
-    alone(async |_| goes_on(Protocol::Classic).await);
+    alone(async |server| goes_on(server, Protocol::Classic).await);
 }
 
 #[test]
 fn a_member_goes_on_when_the_broker_that_shares_comes_back() {
-    alone(async |_| goes_on(Protocol::Consumer).await);
+    alone(async |server| goes_on(server, Protocol::Consumer).await);
 }

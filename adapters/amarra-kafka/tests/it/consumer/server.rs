@@ -1,12 +1,12 @@
-//! The Kafka of the consumer's tests, apart from that of the transport's, which cuts and fences.
+//! The Kafkas of the consumer's tests, apart from that of the transport's, which cuts and fences.
 //!
-//! The laws wait for sessions to end most of the time, so they share the server side by side; who
-//! breaks it has it alone.
+//! The laws wait for sessions to end most of the time, so they share a server side by side; who
+//! breaks one takes the other, and has it alone.
 
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use amarra_conformance::{Backend, BrokerBackend, PublishLoss};
@@ -25,27 +25,17 @@ use crate::bed::{block_on, create};
 /// same for the protocol that shares at the broker.
 pub(crate) const SESSION: Duration = Duration::from_secs(3);
 
-/// The server, and the right to break it.
+/// A server, and names on it that no two tests share.
 pub(crate) struct Server {
     pub(crate) kafka: Kafka,
-    whole: RwLock<()>,
-    cutting: Mutex<()>,
+    turn: Mutex<()>,
     next: AtomicU64,
 }
 
-/// Returns the server, started by the first who asks.
-pub(crate) fn server() -> &'static Server {
-    static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(|| {
-        let options = KafkaOptions { proxied: true, ..KafkaOptions::default() };
-        let kafka = Kafka::start(options).expect("a private Kafka");
-        Server {
-            kafka,
-            whole: RwLock::default(),
-            cutting: Mutex::default(),
-            next: AtomicU64::new(0),
-        }
-    })
+fn start() -> Server {
+    let options = KafkaOptions { proxied: true, ..KafkaOptions::default() };
+    let kafka = Kafka::start(options).expect("a private Kafka");
+    Server { kafka, turn: Mutex::default(), next: AtomicU64::new(0) }
 }
 
 impl Server {
@@ -60,7 +50,7 @@ impl Server {
 
     /// The proxy before the server, for one test at a time.
     pub(crate) async fn proxied(&self) -> (&Proxy, MutexGuard<'_, ()>) {
-        let turn = self.cutting.lock().await;
+        let turn = self.turn.lock().await;
         (self.kafka.proxy(1).expect("a proxy"), turn)
     }
 
@@ -72,16 +62,19 @@ impl Server {
 
 /// Runs a test next to others that leave the server whole.
 pub(crate) fn shared<F: Future>(test: impl FnOnce(&'static Server) -> F) -> F::Output {
-    let server = server();
-    let _whole = server.whole.read().unwrap_or_else(PoisonError::into_inner);
+    static SERVER: LazyLock<Server> = LazyLock::new(start);
+    let server = &*SERVER;
     block_on(async { test(server).await })
 }
 
 /// Runs a test that breaks the server.
 pub(crate) fn alone<F: Future>(test: impl FnOnce(&'static Server) -> F) -> F::Output {
-    let server = server();
-    let _whole = server.whole.write().unwrap_or_else(PoisonError::into_inner);
-    block_on(async { test(server).await })
+    static SERVER: LazyLock<Server> = LazyLock::new(start);
+    let server = &*SERVER;
+    block_on(async {
+        let _turn = server.turn.lock().await;
+        test(server).await
+    })
 }
 
 /// Returns settings under which a rebalance takes a moment and a session a few seconds.
