@@ -63,17 +63,22 @@ pub(super) const BACKENDS: &[Backend] = &[
         runs: &[("conformance::pg15", &[STORE])],
     },
     Backend {
-        name: "kafka-transactional",
+        name: "kafka",
         package: "amarra-kafka",
         runs: &[
             ("transport::transactional", &[&["Transport", "Session"]]),
-            ("consumer", &[&["Consumer"]]),
+            ("consumer::classic", &[&["Consumer"]]),
         ],
     },
     Backend {
         name: "kafka-idempotent",
         package: "amarra-kafka",
         runs: &[("transport::idempotent", &[&["Transport", "Session"]])],
+    },
+    Backend {
+        name: "kafka-kip848",
+        package: "amarra-kafka",
+        runs: &[("consumer::broker_side", &[&["Consumer"]])],
     },
     Backend { name: "tokio", package: "amarra-tokio", runs: &[("conformance", &[AMBIENT])] },
     Backend {

@@ -24,7 +24,9 @@ A behaviour that a backend must show and did not run counts as failed.
 | memory | `amarra-memory`, the model of both that the simulator runs |
 | sqlite | `amarra-sqlite`: the store, and the durable bus |
 | postgres-18, postgres-15 | `amarra-postgres` on PostgreSQL 18 and 15 |
-| kafka-transactional, kafka-idempotent | `amarra-kafka` on Apache Kafka, in both modes of publishing |
+| kafka | `amarra-kafka` on Apache Kafka: transactional publishing, the classic protocol of groups |
+| kafka-idempotent | its other mode of publishing |
+| kafka-kip848 | the protocol in which the broker assigns the partitions of a group (KIP-848) |
 | tokio | `amarra-tokio` on this machine's clock and randomness |
 | wire | the codec, which no adapter has a part in |
 
