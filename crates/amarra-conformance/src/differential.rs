@@ -1,5 +1,6 @@
 //! Random sequences of calls, told to two stores alike: whatever they answer must be equal.
 
+mod relay;
 mod unit;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,6 @@ use amarra_store::{
 use crate::backend::StoreBackend;
 use crate::check::{Must, incoming, owner, thing};
 use crate::harness::Harness;
-use crate::reader::{all_shards, envelope, read};
 
 /// The bound on an outbox message that every subject is configured with, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -132,12 +132,15 @@ impl<'a> Run<'a> {
     }
 
     async fn step(&mut self, mut word: Word) -> String {
-        match word.pick(26) {
+        match word.pick(30) {
             op @ 0..=18 => self.call(op, word).await,
             19..=21 => self.commit(word).await,
             22 => self.abandon(word).await,
-            23 => self.relay(1 + word.pick(4)).await,
-            24 => self.claim().await,
+            23 | 24 => self.relay(1 + word.pick(4), None).await,
+            25 => self.claim().await,
+            26 => self.relay(1 + word.pick(4), Some(word.key())).await,
+            27 => self.release(word.key()).await,
+            28 => self.settle(1 + word.pick(3)).await,
             _ => self.look(word).await,
         }
     }
@@ -243,30 +246,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Relays everything that is committed; only the order within a key is told.
-    async fn relay(&mut self, limit: usize) -> String {
-        let log = self.subject.log.as_ref();
-        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for lease in all_shards(log, "differential", LONG).await {
-            let mut cursor = log.resume(&lease).await.must("resume").cursor;
-            loop {
-                let chunk = read(log, &lease, &mut cursor, limit).await;
-                for row in &chunk.rows {
-                    let Incoming { envelope: ref told, .. } = self.messages[0];
-                    let envelope = envelope(row);
-                    assert_eq!(envelope.source, told.source, "a row of somebody else");
-                    let key = format!("{} {}", row.topic, envelope.partition_key);
-                    let said = format!("{} {:?}", envelope.id, envelope.data);
-                    found.entry(key).or_default().push(said);
-                }
-                if chunk.last {
-                    break;
-                }
-            }
-        }
-        format!("relayed {found:?}")
-    }
-
     async fn claim(&mut self) -> String {
         let alone = self.slots.len() == 1 && self.slots.iter().any(Option::is_some);
         if alone || self.held.keys().any(|name| name.starts_with("timer")) {
@@ -307,7 +286,12 @@ impl<'a> Run<'a> {
                 self.ended(slot, &verified, &begun).await;
             }
         }
-        lines.push(self.relay(100).await);
+        lines.push(self.relay(100, None).await);
+        lines.push(self.settle(100).await);
+        for key in KEYS {
+            lines.push(self.release(key).await);
+        }
+        lines.push(self.settle(100).await);
         lines.push(self.claim().await);
         let mut stored = String::new();
         self.read_all(&mut stored).await.must("read everything");

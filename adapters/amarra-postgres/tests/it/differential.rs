@@ -2,6 +2,7 @@
 
 use amarra_conformance::differential::{MESSAGE_BYTES_MAX, Subject, trace, trace_of};
 use amarra_conformance::{Harness, inbox};
+use amarra_core::{Entropy as _, SeededEntropy};
 use amarra_memory::{ClientId, DatabaseConfig, Hooks, MemoryDatabase};
 use proptest::prelude::*;
 
@@ -54,4 +55,40 @@ proptest! {
         let (model, server) = (expected(&steps), trace_of::<Pg<V15>>(SLOTS, &steps));
         prop_assert_eq!(model, server);
     }
+}
+
+/// A comparison of runs in which nothing happens would find nothing.
+#[test]
+fn the_sequences_reach_every_answer() {
+    let entropy = SeededEntropy::new(1, "differential");
+    let word = || u32::try_from(entropy.below(1 << 32)).expect("32 bits");
+    let runs = (0..400).map(|_| (0..40).map(|_| word()).collect::<Vec<_>>());
+    let told = runs.map(|steps| expected(&steps).join("\n")).collect::<Vec<_>>().join("\n");
+    let answers = [
+        "changed a at 0",
+        "changed b at 2",
+        "conflict on thing",
+        "conflict on idempotency-key",
+        "too large",
+        "Duplicate",
+        "Gap { expected",
+        "begins: InFlight",
+        "begins: Mismatch",
+        "begins: Replay",
+        "claimed {\"",
+        "failed in 16: fenced",
+        "verified thing",
+        "is held",
+        "open a: None",
+        "open a: Some",
+        "dropped",
+        "audit chain 9",
+        "relayed {\"things a\": [\"",
+        "parked {PartitionKey",
+        "set aside {\"things a\": [\"",
+        "settled {\"things a\": [\"",
+        "left {\"things a\": [\"",
+    ];
+    let missing: Vec<_> = answers.into_iter().filter(|answer| !told.contains(answer)).collect();
+    assert!(missing.is_empty(), "never came: {missing:?}");
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use amarra_core::Version;
 use amarra_messaging::{Group, TxError};
-use amarra_store::StoredResponse;
 use amarra_store::read_model::ViewWrite;
+use amarra_store::{Idempotent, StoredResponse};
 use bytes::Bytes;
 
 use super::{GROUPS, HELD, LONG, MESSAGE_BYTES_MAX, Open, Run, VIEWS, Word, idempotency, oldest};
@@ -110,14 +110,18 @@ impl Run<'_> {
         mut word: Word,
     ) -> Result<String, TxError> {
         let key = idempotency(word.pick(2), word.pick(2));
+        let mut said = "responds".to_owned();
         if begin {
             let answer = open.unit.begin_idempotent(&key).await?;
-            open.begun.push(key);
-            return Ok(format!("begins: {answer:?}"));
+            said = format!("begins: {answer:?}");
+            open.begun.push(key.clone());
+            if answer != Idempotent::Fresh || word.pick(2) == 0 {
+                return Ok(said);
+            }
         }
         let body = Bytes::from(format!("answer {}", word.pick(5)));
         open.unit.record_response(&key, &StoredResponse { status: 201, body }).await?;
-        Ok("responds".to_owned())
+        Ok(said)
     }
 
     pub(super) async fn view(
