@@ -219,6 +219,7 @@ pub(crate) async fn litmus(version: PgVersion, duration: Duration) {
     for task in relays {
         task.await.expect("a relay");
     }
+    eprint!("{version:?}: ");
     verify(&run, expect);
     db.close().await;
 }
