@@ -25,7 +25,7 @@ pub(crate) async fn run(name: Name, args: &Serve) -> Result<(), Failure> {
     let config = config::load(path)?;
     let section = config.service(name);
     let env = amarra_tokio::environment();
-    let tls = config.http.tls.as_ref().map(|tls| tls.files(&config.folder));
+    let tls = config.http.tls.as_ref().map(|tls| tls.files(&config.folder, name));
     let client_tls = tls.as_ref().map(|tls| tls.client()).transpose().refuse_for("http.tls")?;
     let http = config.http.client();
     http.validate().refuse()?;
@@ -146,7 +146,10 @@ fn lock(cx: &Context, name: Name, tls: bool, router: Router) -> Result<Router, F
             let token = cx.config.secret("http.internal_token", Some(source))?;
             Ok(door::locked(router, &token))
         }
-        None if tls => Ok(router),
+        None if tls => {
+            let callers = cx.config.http.tls.as_ref().map(|tls| tls.callers.clone());
+            Ok(door::known(router, callers.unwrap_or_default()))
+        }
         None => Err(Failure::refused(
             "name http.internal_token or http.tls: without one of them everybody could ask this \
              service in anybody's name",

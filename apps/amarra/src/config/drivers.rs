@@ -13,7 +13,8 @@ use super::wait::Wait;
 pub(crate) struct RelaySection {
     /// Shards one process relays at most, at least 1. 64.
     pub(crate) shards_max: usize,
-    /// How long a lease lasts: a dead relay's shards are taken over within it. 3 s.
+    /// How long a lease lasts: a dead relay's shards are taken over within it. With Kafka at least
+    /// 3 s. 3 s.
     pub(crate) lease: Wait,
     /// Rows published at once, at least 1. 512.
     pub(crate) chunk_rows_max: usize,

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::source::Source;
 use super::wait::Wait;
+use crate::name::Name;
 
 /// How the process ends.
 #[derive(Debug, Clone, Deserialize)]
@@ -93,7 +94,7 @@ impl HttpSection {
     }
 }
 
-/// The files a process proves itself with.
+/// The files a process proves itself with; `{service}` in a path stands for the process's name.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TlsSection {
@@ -103,15 +104,25 @@ pub(crate) struct TlsSection {
     pub(crate) key: PathBuf,
     /// The authority that every peer's certificate must come from, PEM.
     pub(crate) authority: PathBuf,
+    /// Who may ask a service, by the URI name of their certificate. The gateway.
+    #[serde(default = "gateway_alone")]
+    pub(crate) callers: Vec<String>,
+}
+
+fn gateway_alone() -> Vec<String> {
+    vec!["spiffe://amarra/gateway".to_owned()]
 }
 
 impl TlsSection {
-    /// Returns the files, relative ones from `folder` on.
-    pub(crate) fn files(&self, folder: &std::path::Path) -> TlsConfig {
+    /// Returns the files of a process, relative ones from `folder` on.
+    pub(crate) fn files(&self, folder: &std::path::Path, name: Name) -> TlsConfig {
+        let file = |path: &PathBuf| {
+            folder.join(path.to_string_lossy().replace("{service}", name.as_str()))
+        };
         TlsConfig {
-            certificate: folder.join(&self.certificate),
-            key: folder.join(&self.key),
-            authority: folder.join(&self.authority),
+            certificate: file(&self.certificate),
+            key: file(&self.key),
+            authority: file(&self.authority),
         }
     }
 }

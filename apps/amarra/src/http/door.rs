@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use amarra_http::Peer;
 use amarra_shop::contract::ApiError;
 use amarra_shop::contract::users::Secret;
 use amarra_shop::gateway::{Upstream, UpstreamError};
@@ -29,10 +30,29 @@ pub(crate) fn locked(router: Router, token: &Secret) -> Router {
             if brought.is_some_and(|brought| same(brought, token.as_bytes())) {
                 return next.run(request).await;
             }
-            let refused = ApiError::Unauthenticated("this service answers the gateway only");
-            problem::problem(&refused, request.uri().path()).map(Body::from)
+            refused(&request)
         }
     }))
+}
+
+/// Lets in whose certificate has one of these names: for services that are reached by TLS alone.
+pub(crate) fn known(router: Router, callers: Vec<String>) -> Router {
+    let callers = Arc::new(callers);
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let callers = Arc::clone(&callers);
+        async move {
+            let identity = request.extensions().get::<Peer>().and_then(|p| p.identity.clone());
+            if identity.is_some_and(|id| callers.iter().any(|caller| **caller == *id)) {
+                return next.run(request).await;
+            }
+            refused(&request)
+        }
+    }))
+}
+
+fn refused(request: &Request) -> Response<Body> {
+    let refused = ApiError::Unauthenticated("this service answers the gateway only");
+    problem::problem(&refused, request.uri().path()).map(Body::from)
 }
 
 /// Compares in a time that does not tell how much of it fits.

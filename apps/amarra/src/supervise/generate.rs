@@ -66,14 +66,8 @@ fn complete(mut base: Table, listen: SocketAddr, bootstrap: &str) -> Result<Tabl
     let file = |name: &str| {
         Value::Table(Table::from_iter([("file".to_owned(), format!("keys/{name}").into())]))
     };
-    let mut put = |section: &str, key: &str, value: Value, always: bool| {
-        let section = base.entry(section).or_insert_with(|| Value::Table(Table::new()));
-        if let Value::Table(section) = section
-            && (always || !section.contains_key(key))
-        {
-            section.insert(key.to_owned(), value);
-        }
-    };
+    let with_tls = base.get("http").is_some_and(|http| http.get("tls").is_some());
+    let mut put = into(&mut base);
     for (key, name) in [
         ("token_seed", "token.seed"),
         ("token_public", "token.public"),
@@ -85,24 +79,43 @@ fn complete(mut base: Table, listen: SocketAddr, bootstrap: &str) -> Result<Tabl
     ] {
         put("keys", key, file(name), true);
     }
-    put("http", "internal_token", file("internal.token"), true);
+    if !with_tls {
+        put("http", "internal_token", file("internal.token"), true);
+    }
     put("kafka", "bootstrap", bootstrap.into(), true);
     put("users", "auto_verify", true.into(), false);
     put("notifications", "sent_log", "sent".into(), false);
     put("provider", "journal", "provider.journal".into(), false);
-    let ports = free_ports(Name::ALL.len())?;
-    for (name, port) in Name::ALL.into_iter().zip(ports) {
-        let own = SocketAddr::new(listen.ip(), port);
-        let at = if name == Name::Gateway && listen.port() != 0 { listen } else { own };
+    let (listens, admins) = (free_ports(Name::ALL.len())?, free_ports(Name::ALL.len())?);
+    for (name, (port, admin)) in Name::ALL.into_iter().zip(listens.into_iter().zip(admins)) {
+        let own = |port| SocketAddr::new(listen.ip(), port);
+        let at = if name == Name::Gateway && listen.port() != 0 { listen } else { own(port) };
         let mut service = Table::new();
         service.insert("listen".to_owned(), at.to_string().into());
         if name.has_database() {
             service.insert("database".to_owned(), file(&format!("{name}.url")));
             service.insert("owner".to_owned(), file(&format!("{name}.owner.url")));
+            // A listener that asks for certificates is of no use to a probe.
+            if with_tls {
+                service.insert("admin".to_owned(), own(admin).to_string().into());
+            }
         }
         put("services", name.as_str(), Value::Table(service), true);
     }
+    drop(put);
     Ok(base)
+}
+
+/// Sets keys of sections; one that is not `always` is left as it is where it is set.
+fn into(base: &mut Table) -> impl FnMut(&str, &str, Value, bool) + use<'_> {
+    |section, key, value, always| {
+        let section = base.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        if let Value::Table(section) = section
+            && (always || !section.contains_key(key))
+        {
+            section.insert(key.to_owned(), value);
+        }
+    }
 }
 
 /// Draws ports that are free now.

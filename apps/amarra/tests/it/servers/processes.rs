@@ -1,14 +1,27 @@
 //! Eight processes on two servers: orders, the inner door, deaths, and the books of operators.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 
+use amarra_http::HttpClient;
+use amarra_http::net::{TcpConnect, TlsConfig, TokioSpawn};
+use bytes::Bytes;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    SanType,
+};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 
 use super::shop::Shop;
 use crate::front::{Ask, Front, PATIENCE, until};
+
+const PROCESSES: [&str; 8] =
+    ["users", "catalog", "orders", "inventory", "payments", "notifications", "gateway", "provider"];
 
 const OVERRIDES: &str = "[users]\npassword_memory_kib = 8\n[orders]\nrepeat_after = \"3s\"\n";
 
@@ -131,7 +144,9 @@ fn books(shop: &Shop, verb: &[&str]) -> Value {
 
 #[test]
 fn what_a_service_needs_is_looked_at_before_it_starts() {
-    let shop = Shop::start("refusals", OVERRIDES);
+    let (authority, tls) = certificates("refusals-tls");
+    let shop = Shop::start("refusals", &format!("{OVERRIDES}{tls}"));
+    mutual_tls_is_asked_for(&shop, &authority);
     let text = std::fs::read_to_string(shop.file("amarra.toml")).unwrap();
     let refused = |config: &str, parts: &[&str]| {
         let path = shop.file("other.toml");
@@ -167,8 +182,14 @@ fn what_a_service_needs_is_looked_at_before_it_starts() {
     refused(&format!("{text}\n[kafka]\n"), &["duplicate"]);
     let more = text.replace("[kafka]\n", "[kafka]\npartitions = 5\n");
     refused(&more, &["partitions", "3", "wanted 5"]);
-    let open = text.replace("[http.internal_token]\nfile = \"keys/internal.token\"\n", "");
-    refused(&open, &["http.internal_token", "http.tls"]);
+    let open = &text[..text.find("[http.tls]").unwrap()];
+    let rest = &text[text.find("[kafka]").unwrap()..];
+    refused(&format!("{open}{rest}"), &["http.internal_token", "http.tls"]);
+    let gone = authority.with_extension("gone");
+    refused(
+        &text.replace(authority.to_str().unwrap(), gone.to_str().unwrap()),
+        &["http.tls", "gone"],
+    );
     refused(&text.replace("keys/token.public", "keys/none"), &["keys.token_public", "keys/none"]);
     let sql = |sql: &str| shop.postgres.execute("amarra_orders", sql).unwrap();
     sql("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
@@ -177,6 +198,73 @@ fn what_a_service_needs_is_looked_at_before_it_starts() {
     sql("DELETE FROM _sqlx_migrations WHERE version >= 1002");
     refused(&text, &["lacks migration 1002", "amarra migrate"]);
     ends_with_its_supervisor(shop);
+}
+
+/// Makes an authority and a certificate of it for every process; returns the authority's file and
+/// the configuration.
+fn certificates(name: &str) -> (PathBuf, String) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let authority = folder.join("authority.pem");
+    std::fs::write(&authority, issuer.pem()).unwrap();
+    for service in PROCESSES {
+        let mut params = CertificateParams::new(vec![service.to_owned()]).unwrap();
+        let uri = format!("spiffe://amarra/{service}");
+        params.subject_alt_names.push(SanType::URI(uri.as_str().try_into().unwrap()));
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        std::fs::write(folder.join(format!("{service}.pem")), certificate.pem()).unwrap();
+        std::fs::write(folder.join(format!("{service}.key")), key.serialize_pem()).unwrap();
+    }
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (certificate, key) = (file("{service}.pem"), file("{service}.key"));
+    let text = format!(
+        "[http.tls]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\nauthority = \"{}\"\n",
+        authority.display()
+    );
+    (authority, text)
+}
+
+/// The gateway proves itself to the services; who proves nothing, or is another service, is not
+/// served, and probes have a listener of their own.
+fn mutual_tls_is_asked_for(shop: &Shop, authority: &Path) {
+    let front = Front::new(&shop.gateway());
+    front.customer("ana");
+    let text = std::fs::read_to_string(shop.file("amarra.toml")).unwrap();
+    let config: toml::Table = text.parse().unwrap();
+    let orders = &config["services"]["orders"];
+    let listen = orders["listen"].as_str().unwrap();
+    assert_eq!(Front::new(listen).ask(&Ask::get("/v1/me")).0, 0, "plain HTTP was answered");
+    let admin = Front::new(orders["admin"].as_str().unwrap());
+    assert_eq!(admin.ask(&Ask::get("/readyz")).0, 200);
+    assert_eq!(admin.ask(&Ask::get("/v1/me")).0, 404, "the API is on the operators' listener");
+    let ask = |name: &str| {
+        let tls = TlsConfig {
+            certificate: authority.with_file_name(format!("{name}.pem")),
+            key: authority.with_file_name(format!("{name}.key")),
+            authority: authority.to_owned(),
+        };
+        let services = BTreeMap::from([("orders".to_owned(), vec![listen.to_owned()])]);
+        let connect = TcpConnect::new(services, Some(tls.client().unwrap())).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let env = amarra_tokio::environment();
+            let config = amarra_http::Config::default();
+            let client =
+                HttpClient::new(Arc::new(connect), Arc::new(TokioSpawn), env.clone(), config);
+            let request = http::Request::get("/v1/orders").body(Bytes::new()).unwrap();
+            let answer = env.timeout(PATIENCE, client.send("orders", request)).await;
+            let answer = answer.unwrap().unwrap();
+            String::from_utf8_lossy(answer.body()).into_owned()
+        })
+    };
+    assert!(ask("gateway").contains("access token"), "the door is shut to the gateway");
+    assert!(ask("payments").contains("the gateway only"), "the door is open to a service");
 }
 
 /// However the supervisor dies, nothing of it is left.
@@ -191,8 +279,8 @@ fn ends_with_its_supervisor(shop: Shop) {
     let text = std::fs::read_to_string(shop.file("amarra.toml")).unwrap();
     let config: toml::Table = text.parse().unwrap();
     let services = config["services"].as_table().unwrap();
-    let fronts: Vec<Front> =
-        services.values().map(|s| Front::new(s["listen"].as_str().unwrap())).collect();
+    let probed = |s: &toml::Value| s.get("admin").unwrap_or(&s["listen"]).as_str().map(Front::new);
+    let fronts: Vec<Front> = services.values().map(|s| probed(s).unwrap()).collect();
     assert_eq!(fronts.len(), 8);
     assert!(fronts.iter().all(|front| front.ask(&Ask::get("/healthz")).0 == 200));
     // It is killed, and told nothing before.
