@@ -41,8 +41,25 @@ const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// It joins at its first poll. The library is served only while a poll or commit waits: who stops
 /// polling for `max_poll_interval` loses its partitions, though its heart beats on. A partition
 /// that the group takes away is given up only once a poll has told it, so that the next owner
-/// never reads before the last one knows. Dropping the member leaves the group, from a thread of
-/// its own; one with an `instance_id` stays in it until its session ends.
+/// never reads before the last one knows, and what was in flight until then may be committed.
+/// Dropping the member leaves the group, from a thread of its own, see [`left`](Self::left); one
+/// with an `instance_id` stays in it until its session ends.
+///
+/// Any record is delivered, whatever a foreign producer wrote: a key, a value or a header's value
+/// that Kafka leaves out is empty, and a header whose name is not UTF-8 becomes
+/// `amarra-unreadable-header`. Debezium's `id`, which our transport adds, is taken off again.
+///
+/// Where the committed offset is gone with its records, reading starts at the first record there
+/// is. A commit takes some milliseconds, for which Kafka's coordinator collects others
+/// (`group.coordinator.append.linger.ms`).
+///
+/// # Laws
+/// All of `Consumer` hold, with either protocol.
+///
+/// # Errors
+/// A poll fails once for each thing that went wrong, after whatever was read before: all brokers
+/// are away, a topic is missing, the group refuses the member. The member goes on by itself when
+/// it can. It cannot where another took its `instance_id`: then every poll fails.
 ///
 /// # Example
 /// ```no_run

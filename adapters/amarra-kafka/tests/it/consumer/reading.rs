@@ -1,6 +1,7 @@
 //! A member with what it saw, and records for it to read.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use amarra_kafka::{ConsumerConfig, KafkaConfig, KafkaConsumer};
@@ -111,16 +112,20 @@ pub(crate) async fn topic(server: &Server, partitions: u32) -> String {
     topic
 }
 
-/// Makes a producer that knows nothing of ours.
-pub(crate) fn producer(server: &Server) -> FutureProducer {
+/// Makes a producer that knows nothing of ours, and stores each record once.
+pub(crate) fn producer(bootstrap: &str) -> FutureProducer {
     let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", server.kafka.bootstrap()).set("linger.ms", "0");
-    client.create().expect("a producer")
+    client.set("bootstrap.servers", bootstrap).set("linger.ms", "0");
+    client.set("enable.idempotence", "true").create().expect("a producer")
 }
 
 /// Publishes numbers to one partition.
-pub(crate) async fn fill(server: &Server, at: &TopicPartition, numbers: std::ops::Range<u32>) {
-    let producer = producer(server);
+pub(crate) async fn fill(server: &Server, at: &TopicPartition, numbers: Range<u32>) {
+    publish(&producer(&server.kafka.bootstrap()), at, numbers).await;
+}
+
+/// Publishes numbers to one partition, one by one.
+pub(crate) async fn publish(producer: &FutureProducer, at: &TopicPartition, numbers: Range<u32>) {
     let partition = i32::try_from(at.partition.0).unwrap();
     for number in numbers {
         let value = number.to_string();

@@ -72,7 +72,13 @@ impl Workshop {
         let config = DatabaseConfig::default();
         let database = MemoryDatabase::new("ledger", config, env.clone(), Hooks::default());
         let database = database.expect("a database");
-        Self { env, server, topic: topic.to_owned(), database, producer: producer(server) }
+        Self {
+            env,
+            server,
+            topic: topic.to_owned(),
+            database,
+            producer: producer(&server.kafka.bootstrap()),
+        }
     }
 
     /// Publishes a message, as a foreign producer of CloudEvents does.
