@@ -35,7 +35,8 @@ pub(crate) struct LoadArgs {
     #[arg(long)]
     pub(crate) admin_password_file: PathBuf,
     /// Orders in all, 1 to 10,000,000.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(crate) orders: u32,
     /// Orders due per second, 1 to 100,000.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -47,7 +48,8 @@ pub(crate) struct LoadArgs {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) customers: u32,
     /// Pieces received of each product before the first order, 1 to 1,000,000,000.
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
+    #[arg(long, default_value_t = 100_000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     pub(crate) stock: u32,
     /// Draws the errands.
     #[arg(long, default_value_t = 1)]

@@ -135,3 +135,29 @@ fn a_second_signal_ends_at_once() {
     process.signal("INT").unwrap();
     assert_eq!(shop.process.wait().unwrap().code(), Some(130));
 }
+
+#[test]
+fn an_address_is_proved_by_the_token_that_was_written_for_it() {
+    let folder = Folder::new("verify");
+    let config = folder.path("amarra.toml");
+    std::fs::write(&config, "[users]\nauto_verify = false\nverification_log = \"proofs\"\n")
+        .unwrap();
+    let shop = Shop::open(&folder, &["--config", config.to_str().unwrap()]);
+    let account = json!({"email": "eve@example.org", "password": "a long password"});
+    let user = shop.front.until(&Ask::post("/v1/users", account.clone()), 201);
+    assert_eq!(shop.front.ask(&Ask::post("/v1/sessions", account.clone())).0, 403);
+    let mut written = String::new();
+    until("the token is written", || {
+        written = std::fs::read_to_string(folder.path("proofs")).unwrap_or_default();
+        written.ends_with('\n')
+    });
+    let written: serde_json::Value = serde_json::from_str(written.trim_end()).unwrap();
+    assert_eq!(written["user_id"], user["user_id"]);
+    let path = format!("/v1/users/{}/verify", user["user_id"].as_str().unwrap());
+    let proof = |token: &serde_json::Value| json!({"user_id": user["user_id"], "token": token});
+    let forged = proof(&json!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"));
+    assert_eq!(shop.front.ask(&Ask::post(&path, forged)).0, 422);
+    shop.front.until(&Ask::post(&path, proof(&written["token"])), 204);
+    shop.front.until(&Ask::post("/v1/sessions", account), 200);
+    shop.end();
+}
