@@ -44,7 +44,8 @@ pub struct KafkaConfig {
     /// 10,000.
     pub messages_max: usize,
     /// Bytes of a session on their way, 1 KiB to 1 GiB, a larger record alone; the next leave when
-    /// all of them arrived. 8 MiB, because they have to arrive within `delivery_timeout`.
+    /// all of them arrived. 4 MiB: they have to arrive within `delivery_timeout`, and librdkafka's
+    /// thread spins while more than five batches of a partition are to leave.
     pub bytes_max: usize,
     /// Bytes of one record with key and headers, 1,000 to 100,000,000; a larger one is refused.
     /// 1,000,000, just below what a topic of Kafka takes by default.
@@ -94,7 +95,7 @@ impl KafkaConfig {
             delivery_timeout: Duration::from_secs(1),
             request_timeout: Duration::from_secs(5),
             messages_max: 10_000,
-            bytes_max: 8 << 20,
+            bytes_max: 4 << 20,
             record_bytes_max: 1_000_000,
             extra: BTreeMap::new(),
         }
