@@ -1,12 +1,15 @@
 //! What is read, and how much of it at once.
 
-use amarra_core::EventId;
+use std::time::{Duration, Instant};
+
+use amarra_core::{Entropy, EventId, SeededEntropy};
 use amarra_kafka::consumer::{Isolation, Protocol};
-use amarra_kafka::{ConsumerConfig, KafkaConfig, KafkaTransport};
+use amarra_kafka::{ConsumerConfig, KafkaConfig, KafkaConsumer, KafkaTransport};
+use amarra_messaging::consumer::TopicPartition;
 use amarra_messaging::message::{Epoch, Owner, Shard};
 use amarra_messaging::outbox::Lease;
 use amarra_messaging::transport::Publish;
-use amarra_messaging::{Consumer, Offset, Record, Topic, Transport};
+use amarra_messaging::{Consumer, Offset, Polled, Record, Topic, Transport};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
@@ -176,5 +179,83 @@ fn a_record_comes_as_it_was_published() {
         assert_eq!(read, records);
         let envelope = amarra_messaging::wire::envelope(&read[0]).expect("an envelope");
         assert_eq!(envelope.id, message.envelope.id as EventId);
+    });
+}
+
+/// What a caller may expect of each partition: the next offset, or nothing while it is paused.
+struct Expected {
+    next: [u64; 2],
+    paused: [bool; 2],
+}
+
+impl Expected {
+    fn take(&mut self, polled: Option<Polled>) {
+        let Some(Polled::Records(records)) = polled else { return };
+        for record in records {
+            let number = usize::try_from(record.partition.0).unwrap();
+            assert!(!self.paused[number], "of a paused partition: {record:?}");
+            assert_eq!(record.offset.0, self.next[number], "of partition {number}");
+            self.next[number] += 1;
+        }
+    }
+}
+
+/// Polls, gives polls up, pauses, resumes and seeks at random, by `seed`.
+async fn at_random(member: &mut KafkaConsumer, partitions: &[TopicPartition; 2], seed: u64) {
+    let entropy = SeededEntropy::new(seed, "flow");
+    let mut expected = Expected { next: [0; 2], paused: [false; 2] };
+    for _ in 0..600 {
+        let number = usize::from(entropy.below(2) == 1);
+        match entropy.below(12) {
+            0 => {
+                member.pause(&partitions[number]);
+                expected.paused[number] = true;
+            }
+            1 | 2 => {
+                member.resume(&partitions[number]);
+                expected.paused[number] = false;
+            }
+            3 => {
+                let to = entropy.below(FILLED + 1);
+                member.seek(&partitions[number], Offset(to));
+                expected.next[number] = to;
+            }
+            _ => {
+                let limit = usize::try_from(entropy.below(6)).unwrap() + 1;
+                let patience = Duration::from_micros(entropy.below(8_000));
+                let poll = member.poll(limit, Duration::from_millis(5));
+                let polled = tokio::time::timeout(patience, poll).await.ok();
+                expected.take(polled.map(|polled| polled.expect("a poll")));
+            }
+        }
+    }
+    partitions.iter().for_each(|partition| member.resume(partition));
+    expected.paused = [false; 2];
+    let started = Instant::now();
+    while expected.next != [FILLED; 2] {
+        assert!(started.elapsed() < PATIENCE, "seed {seed}: stopped at {:?}", expected.next);
+        expected.take(Some(member.poll(100, Duration::from_millis(50)).await.expect("a poll")));
+    }
+}
+
+const FILLED: u64 = 150;
+
+#[test]
+fn whatever_is_paused_sought_and_given_up_each_partition_reads_on_without_a_gap() {
+    shared(async |server| {
+        let topic = topic(server, 2).await;
+        let partitions = [at(&topic, 0), at(&topic, 1)];
+        for partition in &partitions {
+            fill(server, partition, 0..u32::try_from(FILLED).unwrap()).await;
+        }
+        for seed in 0..4 {
+            let group = format!("{topic}-{seed}");
+            let mut member = Reading::join(&server.config(), &group, &topic, tiny());
+            while member.assigned.len() < 2 {
+                member.poll().await;
+            }
+            assert_eq!(member.seen, [], "all partitions come at once");
+            at_random(&mut member.consumer, &partitions, seed).await;
+        }
     });
 }

@@ -11,8 +11,15 @@ use super::reading::{Reading, at, fill, poll_until, topic};
 use super::server::{Server, quick, shared};
 use crate::bed::create;
 
+/// A member with a name, and a session that no busy machine ends.
 fn named(id: &str) -> ConsumerConfig {
-    ConsumerConfig { instance_id: Some(id.to_owned()), ..quick(Protocol::Classic) }
+    let long = Duration::from_secs(60);
+    ConsumerConfig {
+        instance_id: Some(id.to_owned()),
+        session_timeout: long,
+        max_poll_interval: long,
+        ..quick(Protocol::Classic)
+    }
 }
 
 /// A member that vanishes is replaced from the committed offset on, and can move it no more when it
