@@ -172,7 +172,7 @@ async fn relay(database: &PgDatabase, plan: &Relaying) -> Result<(), Failure> {
     telling.tell();
     std::thread::spawn(move || {
         loop {
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(50));
             teller.tell();
         }
     });
@@ -180,8 +180,8 @@ async fn relay(database: &PgDatabase, plan: &Relaying) -> Result<(), Failure> {
         loop {
             tokio::time::sleep(Duration::from_millis(5)).await;
             let published = telling.published.load(Ordering::Relaxed);
-            if plan.until.is_some_and(|until| published >= until) {
-                telling.tell();
+            // Some may have been published twice: only what is read to its end is all of it.
+            if plan.until.is_some_and(|until| published >= until) && telling.is_idle() {
                 return stop.request();
             }
             if plan.until.is_none() {
@@ -206,10 +206,16 @@ struct Telling {
     failures: AtomicU64,
     failure: std::sync::Mutex<String>,
     shards: AtomicU64,
+    /// What each shard's last read found.
+    read: std::sync::Mutex<std::collections::BTreeMap<u16, usize>>,
     every: bool,
 }
 
 impl Telling {
+    fn is_idle(&self) -> bool {
+        self.read.lock().is_ok_and(|read| read.values().all(|rows| *rows == 0))
+    }
+
     fn tell(&self) {
         tell(&Told::Relay(Progress {
             at: now(),
@@ -236,6 +242,11 @@ impl RelayObserver for Telling {
                 self.published.fetch_add(*rows as u64, Ordering::Relaxed);
                 if self.every {
                     self.tell();
+                }
+            }
+            RelayEvent::Read { shard, rows, .. } => {
+                if let Ok(mut read) = self.read.lock() {
+                    read.insert(shard.0, *rows);
                 }
             }
             RelayEvent::Started(_) => {
