@@ -234,6 +234,8 @@ impl State {
             }
         }
         let named = self.end_lanes(|_, lane| !lane.revoked);
+        // Whatever commits next is another member: it must not commit for the one that was.
+        self.lanes.values_mut().for_each(|lane| lane.told = false);
         if !named.is_empty() {
             self.news.push_back(News::Revoked(named, None));
         }

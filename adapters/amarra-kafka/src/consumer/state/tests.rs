@@ -77,6 +77,7 @@ fn a_library_that_was_replaced_is_not_told_of_what_the_one_before_revoked() {
     let mut state = member(0..2);
     state.revoked(&[at(0)], native(0));
     state.lost();
+    assert!(!state.holds(&at(0)) && !state.holds(&at(1)), "another member would commit");
     assert_eq!(state.take(9), Ok(Some(Polled::Revoked(vec![at(0)]))));
     assert_eq!(state.take(9), Ok(Some(Polled::Revoked(vec![at(1)]))));
     assert_eq!(state.orders(), []);
