@@ -17,6 +17,9 @@ use crate::check::{
 };
 use crate::reader::Reader;
 
+/// How often the end of a unit that was dropped is waited for, 5 ms apart.
+const ENDS_MAX: u32 = 2000;
+
 /// One of everything a unit can change.
 pub(super) struct Everything {
     message: Outgoing,
@@ -58,7 +61,16 @@ impl Everything {
         unit: &mut dyn UnitOfWork,
     ) -> Result<(), TxError> {
         let group = Group::from("readers");
-        assert_eq!(unit.begin_idempotent(&self.key).await?, Idempotent::Fresh);
+        // A unit that was dropped just before may still be ending, and has the key until then.
+        let mut begun = unit.begin_idempotent(&self.key).await?;
+        for _ in 0..ENDS_MAX {
+            if begun != Idempotent::InFlight {
+                break;
+            }
+            env.sleep(Duration::from_millis(5)).await;
+            begun = unit.begin_idempotent(&self.key).await?;
+        }
+        assert_eq!(begun, Idempotent::Fresh);
         assert_eq!(unit.admit(&group, &self.incoming).await?, Admit::Fresh);
         bump(unit, &thing("k"), "changed").await?;
         unit.enqueue(std::slice::from_ref(&self.message)).await?;
