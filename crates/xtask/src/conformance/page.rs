@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::backends::EXCLUSIONS;
 use super::table::{Outcome, Table};
 
-const HEAD: &str = "# Conformance
+const HEAD: &str = r#"# Conformance
 
 Every behaviour that the laws of the ports demand, and what each backend made of it. Written by
 `cargo xtask conformance --write`, which runs the suites of
@@ -14,7 +14,7 @@ adapter is for a server. `cargo xtask conformance` runs and prints the same and 
 `--backend NAME` it runs one backend, with `--json` it prints a line a behaviour and backend:
 
 ```json
-{\"kind\":\"law\",\"port\":\"Inbox\",\"law\":\"inb_1_...\",\"id\":\"INB-1\",\"backend\":\"memory\",\"ok\":true}
+{"kind":"law","port":"Inbox","law":"inb_1_...","id":"INB-1","backend":"memory","ok":true}
 ```
 
 A behaviour that a backend must show and did not run counts as failed.
@@ -31,7 +31,7 @@ A behaviour that a backend must show and did not run counts as failed.
 | wire | the codec, which no adapter has a part in |
 
 ## By port
-";
+"#;
 
 /// Writes the page.
 pub(super) fn render(table: &Table<'_>) -> String {
