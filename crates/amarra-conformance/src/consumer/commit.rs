@@ -7,7 +7,7 @@ use amarra_messaging::consumer::{ConsumerError, TopicPartition};
 use amarra_messaging::{Offset, Topic};
 
 use crate::backend::BrokerBackend;
-use crate::broker::{Member, drain, partition, publish, publish_all, share, topic};
+use crate::broker::{Member, drain, partition, poll_until, publish, publish_all, share, topic};
 use crate::check::{Must, refusal};
 
 pub(super) async fn filled<B: BrokerBackend>(b: &B, partitions: u32) -> Topic {
@@ -38,6 +38,10 @@ pub(super) async fn assert_next<B: BrokerBackend>(
 ) {
     let mut member = join(b, topic, partitions, "checker").await;
     let rest = usize::try_from(4 - next).unwrap_or(0);
+    poll_until(b, &mut [&mut member], "records are missing", |m| {
+        m.iter().all(|member| member.offsets(0).len() >= rest)
+    })
+    .await;
     drain(b, &mut member, rest).await;
     assert_eq!(member.offsets(0), (next..4).collect::<Vec<_>>(), "the group reads on elsewhere");
 }
