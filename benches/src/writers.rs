@@ -72,10 +72,11 @@ async fn transact(database: &PgDatabase, maker: &Maker, n: u64) -> Result<Commit
     let mut tx = database.pool().begin().await?;
     let sku = i32::try_from(n % 1000)?;
     sqlx::query(CHANGE).bind(sku).execute(&mut *tx).await?;
+    let touched = outbox.touched(std::slice::from_ref(&message));
     outbox.enqueue(&mut tx, &[message]).await?;
     let asked = now();
     tx.commit().await?;
     let answered = now();
-    database.wake().outbox_committed();
+    database.wake().outbox_committed_to(touched);
     Ok(Committed { n, asked, answered })
 }

@@ -30,4 +30,4 @@ pub use partitions::{PartitionsConfig, PgPartitions, Upkeep};
 pub use provision::{Provision, provision};
 pub use read_model::PgReadModel;
 pub use store::PgStore;
-pub use wake::{BridgeConfig, PgWakeBridge, Wake};
+pub use wake::{BridgeConfig, PgWakeBridge, Touched, Wake};

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::config::PgConfig;
 use crate::error::{PgError, tx_error};
+use crate::wake::Touched;
 use amarra_messaging::murmur2::choose;
 
 /// Inserts rows; sequence values are drawn in the order of the arrays.
@@ -125,6 +126,18 @@ impl PgOutbox {
             "WITH changed AS ({change}) {}",
             insert!("WHERE (SELECT count(*) FROM changed) > 0 ORDER BY r.n")
         )
+    }
+
+    /// Returns the shards that messages go to, for
+    /// [`Wake::outbox_committed_to`](crate::wake::Wake::outbox_committed_to).
+    #[must_use]
+    pub fn touched(&self, messages: &[Outgoing]) -> Touched {
+        let mut touched = Touched::default();
+        for message in messages {
+            let key = message.envelope.partition_key.as_str().as_bytes();
+            touched.add(self.shard(key).cast_unsigned());
+        }
+        touched
     }
 
     fn shard(&self, key: &[u8]) -> i16 {

@@ -1,6 +1,6 @@
 //! Signals between the writers and the waiting readers, of one process and across processes.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use amarra_messaging::signal::Signal;
@@ -11,11 +11,40 @@ use crate::database::PgDatabase;
 /// The channel of every process of one database; a database has one outbox.
 const CHANNEL: &str = "amarra_outbox";
 
+/// Shards are told apart by their numbers modulo this.
+const SLOTS: usize = 32;
+
+/// The outbox shards that a transaction appended to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Touched(u32);
+
+impl Touched {
+    /// Adds a shard.
+    pub(crate) fn add(&mut self, shard: u16) {
+        self.0 |= 1 << (usize::from(shard) % SLOTS);
+    }
+
+    /// Adds those of another transaction, or of another append of the same one.
+    pub fn merge(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// Tells whether nothing was appended.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0 == 0
+    }
+}
+
 /// What one process's writers tell its readers.
 #[derive(Debug, Default)]
 pub struct Wake {
     /// Told after a commit that appended outbox rows, here or elsewhere.
     pub(crate) outbox: Signal,
+    /// How often rows may have been committed to any shard, and to some: what was told of a shard
+    /// is the sum.
+    any: AtomicU64,
+    some: [AtomicU64; SLOTS],
     /// Told after such a commit of this process alone: what other processes must be told.
     local: Signal,
     /// Told after a commit that set a timer.
@@ -26,8 +55,32 @@ impl Wake {
     /// Tells the relays that outbox rows were committed; call it after the commit, never inside
     /// the transaction.
     pub fn outbox_committed(&self) {
+        self.outbox_changed();
+        self.local.raise();
+    }
+
+    /// Tells it to the relays of these shards alone, which spares the others a look.
+    pub fn outbox_committed_to(&self, shards: Touched) {
+        for (slot, count) in self.some.iter().enumerate() {
+            if shards.0 & (1 << slot) != 0 {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        }
         self.outbox.raise();
         self.local.raise();
+    }
+
+    /// Tells the relays of this process, of whatever shard.
+    pub(crate) fn outbox_changed(&self) {
+        self.any.fetch_add(1, Ordering::SeqCst);
+        self.outbox.raise();
+    }
+
+    /// Counts how often rows may have been committed to a shard.
+    pub(crate) fn told_of(&self, shard: u16) -> u64 {
+        let some = self.some.get(usize::from(shard) % SLOTS);
+        let some = some.map_or(0, |count| count.load(Ordering::SeqCst));
+        self.any.load(Ordering::SeqCst).wrapping_add(some)
     }
 }
 
@@ -93,7 +146,7 @@ impl PgWakeBridge {
         loop {
             self.listen_once().await;
             // Whatever happened, something may have been missed.
-            self.database.wake().outbox.raise();
+            self.database.wake().outbox_changed();
             tokio::time::sleep(self.config.retry).await;
         }
     }
@@ -105,13 +158,13 @@ impl PgWakeBridge {
             return;
         }
         let wake = self.database.wake();
-        wake.outbox.raise();
+        wake.outbox_changed();
         loop {
             match listener.try_recv().await {
                 Ok(Some(told)) if told.payload() == self.name => {}
-                Ok(Some(_)) => wake.outbox.raise(),
+                Ok(Some(_)) => wake.outbox_changed(),
                 // The driver connects again by itself after none, but not after every error.
-                Ok(None) => wake.outbox.raise(),
+                Ok(None) => wake.outbox_changed(),
                 Err(_) => return,
             }
         }

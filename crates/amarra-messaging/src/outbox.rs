@@ -290,6 +290,13 @@ pub trait OutboxLog: Send + Sync + fmt::Debug {
     /// Returns once rows may have been committed since the last call, or never when the adapter
     /// cannot tell: the relay polls besides.
     async fn changed(&self);
+
+    /// Tells, once [`changed`](Self::changed) returned, whether rows of this shard may be among
+    /// those committed since it was last asked; true when the adapter cannot tell.
+    fn concerns(&self, shard: Shard) -> bool {
+        let _ = shard;
+        true
+    }
 }
 
 /// Why the relay's side of an outbox failed.

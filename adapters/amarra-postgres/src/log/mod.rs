@@ -40,6 +40,8 @@ pub struct PgOutboxLog {
     config: Arc<PgLogConfig>,
     links: Links,
     seen: AtomicU64,
+    /// How often each shard's relay was told of rows.
+    told: Mutex<BTreeMap<Shard, u64>>,
     /// The open batches that are read along the sequence.
     large: Mutex<BTreeMap<Shard, Large>>,
 }
@@ -59,6 +61,7 @@ impl PgOutboxLog {
             config: Arc::new(config),
             links,
             seen: AtomicU64::new(database.wake().outbox.count()),
+            told: Mutex::default(),
             large: Mutex::default(),
         };
         log.prepare().await?;
@@ -192,6 +195,12 @@ impl OutboxLog for PgOutboxLog {
 
     async fn backlog(&self) -> Result<Vec<Backlog>, LogError> {
         self.look_at_backlog().await
+    }
+
+    fn concerns(&self, shard: Shard) -> bool {
+        let count = self.database.wake().told_of(shard.0);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert(shard, count) != Some(count)
     }
 
     async fn changed(&self) {

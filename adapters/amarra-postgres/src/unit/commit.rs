@@ -114,8 +114,8 @@ impl PgUnit {
         if !self.writes.timers.is_empty() {
             self.database.wake().timers.raise();
         }
-        if self.enqueued {
-            self.database.wake().outbox_committed();
+        if !self.enqueued.is_empty() {
+            self.database.wake().outbox_committed_to(self.enqueued);
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::outbox::PgOutbox;
 use crate::parking;
 use crate::sql::{Answer, Argument, Script, lock_key};
 use crate::timers;
+use crate::wake::Touched;
 
 /// One READ COMMITTED transaction on a connection of its own.
 ///
@@ -54,7 +55,7 @@ pub(crate) struct PgUnit {
     xid: Option<i64>,
     /// Whether a statement that was sent may have written.
     touched: bool,
-    enqueued: bool,
+    enqueued: Touched,
     writes: Writes,
 }
 
@@ -90,7 +91,7 @@ impl PgUnit {
             busy: false,
             xid: None,
             touched: false,
-            enqueued: false,
+            enqueued: Touched::default(),
             writes: Writes::default(),
         };
         let mut script = Script::default();
@@ -364,8 +365,8 @@ impl Outbox for PgUnit {
     async fn enqueue(&mut self, messages: &[Outgoing]) -> Result<(), TxError> {
         self.open()?;
         self.touched = true;
-        self.enqueued |= !messages.is_empty();
         let outbox = PgOutbox::new(self.config());
+        self.enqueued.merge(outbox.touched(messages));
         let appended = self
             .call(|conn| Box::pin(async move { Ok(outbox.enqueue(conn, messages).await) }))
             .await?;

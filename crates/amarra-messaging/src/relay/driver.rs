@@ -116,7 +116,7 @@ impl Relay {
                 }
                 () = &mut changed => {
                     changed.set(self.log.changed());
-                    self.step_all(&mut running, &Event::Changed);
+                    self.changed(&mut running);
                 }
                 () = wake, if wake_at.is_some() => {
                     self.step_all(&mut running, &Event::Tick);
@@ -161,6 +161,14 @@ impl Relay {
             self.observer.observe(&RelayEvent::Log(None, &error));
             None
         })
+    }
+
+    fn changed<'a>(&'a self, running: &mut Running<'a>) {
+        let shards = running.slots.keys().copied();
+        let concerned: Vec<_> = shards.filter(|shard| self.log.concerns(*shard)).collect();
+        for shard in concerned {
+            self.step(running, shard, Event::Changed);
+        }
     }
 
     fn step_all<'a>(&'a self, running: &mut Running<'a>, event: &Event) {
