@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use amarra_messaging::message::Epoch;
 use amarra_messaging::outbox::Lease;
 use amarra_messaging::{ConfigError, PublishError, Session, Transport};
 use async_trait::async_trait;
 use rdkafka::error::{KafkaError as DriverError, RDKafkaErrorCode};
 use rdkafka::producer::Producer;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use self::producer::{Client, Pace, properties};
 use self::progress::Reader;
@@ -48,7 +50,17 @@ struct Shared {
     fences: Fences,
     /// One opening a shard at a time: one that nobody waits for any more must not take the
     /// transactional id from the next.
-    openings: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
+    turns: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
+    /// Openings that nobody waits for any more, by shard; the next one goes on with it.
+    left: Mutex<BTreeMap<String, Opening>>,
+}
+
+/// A client that is being made.
+#[derive(Debug)]
+struct Opening {
+    epoch: Epoch,
+    pace: Pace,
+    client: JoinHandle<Result<Client, Unopened>>,
 }
 
 impl KafkaTransport {
@@ -62,8 +74,8 @@ impl KafkaTransport {
         let extra = ConfigError { field: "extra", must: "properties that librdkafka takes" };
         properties(&config, source, Pace::default()).create_native_config().map_err(|_| extra)?;
         let fences = Fences::start(&config).map_err(|_| extra)?;
-        let (source, openings) = (source.into(), Mutex::default());
-        Ok(Self { shared: Arc::new(Shared { config, source, fences, openings }) })
+        let (turns, left) = (Mutex::default(), Mutex::default());
+        Ok(Self { shared: Arc::new(Shared { config, source: source.into(), fences, turns, left }) })
     }
 }
 
@@ -98,13 +110,24 @@ impl Shared {
         format!("{}-{}", self.source, lease.shard)
     }
 
+    /// Begins to make the client of a lease, or goes on with what another session began.
+    fn opening(self: &Arc<Self>, name: &str, lease: &Lease, pace: Pace) -> Opening {
+        let left = lock(&self.left).remove(name);
+        if let Some(left) = left.filter(|left| (left.epoch, left.pace) == (lease.epoch, pace)) {
+            return left;
+        }
+        let (shared, of) = (Arc::clone(self), lease.clone());
+        let client = spawn_blocking(move || shared.open(&of, pace));
+        Opening { epoch: lease.epoch, pace, client }
+    }
+
     /// Makes the client of a lease. Blocks.
     ///
     /// The claim is durable before the transactional id is taken, and looked for again afterwards:
     /// whoever takes the id later than a newer epoch made its claim finds that claim.
     fn open(&self, lease: &Lease, pace: Pace) -> Result<Client, Unopened> {
         let (name, epoch) = (self.name(lease), lease.epoch.0);
-        let turn = Arc::clone(lock(&self.openings).entry(name.clone()).or_default());
+        let turn = Arc::clone(lock(&self.turns).entry(name.clone()).or_default());
         let _turn = lock(&turn);
         // It connects while the claim is made.
         let client = self.start(&name, pace)?;

@@ -18,6 +18,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const LAST_LOOK: Duration = Duration::from_millis(5);
 /// Room that librdkafka is given beyond ours: it counts its own framing.
 const FRAMING: usize = 64 << 10;
+/// How long a transaction may be open, at least, in milliseconds: brokers look every ten seconds.
+const OPEN_MIN: u128 = 10_000;
 /// Bytes of a batch at the most; a topic takes a little more by default.
 const BATCH_MAX: usize = 1_000_000;
 
@@ -139,7 +141,7 @@ pub(super) fn properties(config: &KafkaConfig, transactional_id: &str, pace: Pac
         // A refused batch must not let later ones pass it either.
         Mode::Idempotent => properties.set("enable.gapless.guarantee", "true"),
         Mode::Transactional => {
-            let open = ack.saturating_mul(2);
+            let open = ack.saturating_mul(2).max(OPEN_MIN);
             properties.set("transactional.id", transactional_id);
             properties.set("transaction.timeout.ms", open.to_string())
         }

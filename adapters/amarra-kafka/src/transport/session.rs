@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use amarra_messaging::murmur2::choose;
 use amarra_messaging::outbox::Lease;
@@ -16,7 +16,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::producer::{Client, Native, Pace};
 use super::progress::Mark;
-use super::{Shared, Unopened};
+use super::{Opening, Shared, Unopened, lock};
 use crate::config::Mode;
 use crate::error::is_fenced;
 use crate::fence::FenceError;
@@ -49,7 +49,7 @@ pub(super) struct KafkaSession {
     partitions: BTreeMap<Topic, u32>,
     fenced: bool,
     /// A client that a call did not wait for.
-    opening: Option<JoinHandle<Result<Client, Unopened>>>,
+    opening: Option<Opening>,
     /// A commit that a call did not wait for.
     committing: Option<JoinHandle<Result<(), DriverError>>>,
     /// How many of a call's records, from the first on, were handed to the client; none once they
@@ -76,6 +76,16 @@ enum Lost {
 impl std::fmt::Debug for KafkaSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KafkaSession").field("lease", &self.lease).finish_non_exhaustive()
+    }
+}
+
+impl Drop for KafkaSession {
+    fn drop(&mut self) {
+        // An opening that was given up would begin from the start again, and never end where it
+        // takes longer than it is given.
+        if let Some(opening) = self.opening.take() {
+            lock(&self.shared.left).insert(self.name.clone(), opening);
+        }
     }
 }
 
@@ -168,10 +178,9 @@ impl KafkaSession {
             return Ok(());
         }
         self.client = None;
-        let (shared, lease, pace) = (Arc::clone(&self.shared), self.lease.clone(), self.pace);
         // Kept in the session: a call that is given up leaves it to the next one.
-        let open = || spawn_blocking(move || shared.open(&lease, pace));
-        let opened = self.opening.get_or_insert_with(open).await;
+        let open = || self.shared.opening(&self.name, &self.lease, self.pace);
+        let opened = (&mut self.opening.get_or_insert_with(open).client).await;
         self.opening = None;
         match opened {
             Ok(Ok(client)) => self.client = Some(client),
@@ -333,7 +342,8 @@ impl KafkaSession {
                 native.send_offsets_to_transaction(&offsets, &group, timeout)?;
             }
             // The wrapper's commit waits a tenth of a second when a report was not put away yet.
-            while native.in_flight_count() > 0 && native.client().fatal_error().is_none() {
+            let started = Instant::now();
+            while native.in_flight_count() > 0 && started.elapsed() < timeout {
                 std::thread::sleep(FORGET);
             }
             native.commit_transaction(timeout)
@@ -490,7 +500,9 @@ impl KafkaSession {
                 match checked {
                     Ok(Err(FenceError::Newer)) => return self.fenced(),
                     Ok(Err(FenceError::Unavailable(why))) => why,
-                    Ok(Ok(())) => "an older session took the transactional id".to_owned(),
+                    Ok(Ok(())) => {
+                        "an older session took the transactional id, or it timed out".to_owned()
+                    }
                     Err(e) => e.to_string(),
                 }
             }

@@ -162,6 +162,34 @@ fn what_a_dead_relay_committed_is_not_published_again_in_transactions() {
 }
 
 #[test]
+fn an_opening_that_is_given_up_again_and_again_ends_nevertheless() {
+    let _turn = bed().turn();
+    for mode in MODES {
+        block_on(async {
+            let (topic, config) = stage(mode).await;
+            let transport = KafkaTransport::new(config, topic.as_str()).unwrap();
+            // Each of its steps takes as long as an opening is given.
+            bed().proxy().latency(Duration::from_millis(50));
+            let mut tries = 0;
+            let mut session = loop {
+                tries += 1;
+                assert!(tries < 300, "{mode:?}: never opened");
+                let lease = lease(0, 1);
+                let open = transport.open(&lease);
+                match tokio::time::timeout(Duration::from_millis(100), open).await {
+                    Ok(opened) => break opened.unwrap(),
+                    Err(_) => continue,
+                }
+            };
+            bed().proxy().heal();
+            assert!(tries > 1, "{mode:?}: the opening was never given up");
+            session.publish(&[record(&topic, "k", 0, 10)]).await.unwrap();
+            assert_eq!(numbers(&read(&topic, 1), "k"), [0], "{mode:?}");
+        });
+    }
+}
+
+#[test]
 fn a_lost_answer_and_a_lost_request_are_really_lost() {
     let _turn = bed().turn();
     for (mode, at) in
