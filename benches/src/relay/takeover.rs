@@ -48,9 +48,11 @@ pub(super) async fn run(run: &Run<'_>, exactly_once: bool) -> Result<(), Failure
         let mut next = relay(format!("standby {kill}"))?;
         next.until(|told| told.cpu > 0)?;
         std::thread::sleep(BETWEEN + Duration::from_millis(kill * 170));
+        // Not zero where it took over from an owner that was late with its renewal.
+        let before = next.last().map_or(0, |told| told.published);
         let killed = now();
         owner.process.kill9()?;
-        let first = next.until(|told| told.published > 0)?;
+        let first = next.until(|told| told.at >= killed && told.published > before)?;
         waits.push(first.at.saturating_sub(killed) as f64 / 1000.0);
         owner = next;
     }
@@ -107,6 +109,10 @@ impl Owner {
             }
         });
         Ok(Self { process, told })
+    }
+
+    fn last(&mut self) -> Option<Progress> {
+        self.told.try_iter().last()
     }
 
     fn until(&mut self, what: impl Fn(&Progress) -> bool) -> Result<Progress, Failure> {
