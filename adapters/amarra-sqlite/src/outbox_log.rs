@@ -151,13 +151,14 @@ impl OutboxLog for SqliteOutboxLog {
         self.run(async |relay| {
             for lease in leases {
                 sqlx::query(
-                    "UPDATE shards SET expires = 0, epoch = epoch + 1 WHERE shard = ? AND epoch = ?",
+                    "UPDATE shards SET expires = 0, epoch = epoch + 1 \
+                     WHERE shard = ? AND epoch = ?",
                 )
-                    .bind(i64::from(lease.shard.0))
-                    .bind(int(lease.epoch.0))
-                    .execute(&mut *relay)
-                    .await
-                    .map_err(driver)?;
+                .bind(i64::from(lease.shard.0))
+                .bind(int(lease.epoch.0))
+                .execute(&mut *relay)
+                .await
+                .map_err(driver)?;
             }
             Ok(())
         })

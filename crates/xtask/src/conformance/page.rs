@@ -9,9 +9,9 @@ const HEAD: &str = r#"# Conformance
 
 Every behaviour that the laws of the ports demand, and what each backend made of it. Written by
 `cargo xtask conformance --write`, which runs the suites of
-[amarra-conformance](../crates/amarra-conformance) on every adapter: against private servers where an
-adapter is for a server. `cargo xtask conformance` runs and prints the same and changes nothing; with
-`--backend NAME` it runs one backend, with `--json` it prints a line a behaviour and backend:
+[amarra-conformance](../crates/amarra-conformance) on every adapter: against private servers where
+an adapter is for a server. `cargo xtask conformance` runs and prints the same and changes nothing;
+with `--backend NAME` it runs one backend, with `--json` it prints a line a behaviour and backend:
 
 ```json
 {"kind":"law","port":"Inbox","law":"inb_1_...","id":"INB-1","backend":"memory","ok":true}

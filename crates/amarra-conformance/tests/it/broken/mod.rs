@@ -187,8 +187,24 @@ defects! {
             prc_2_applying_again_after_an_unknown_commit_applies_once,
             prc_2_two_that_apply_one_batch_at_once_apply_it_once,
         ]
-        inbox_window [inb_1_in_a_window_each_position_is_fresh_once, inb_1_in_a_window_of_many_at_once_exactly_one_is_fresh, inb_1_in_a_window_batches_at_once_apply_each_position_once, inb_1_a_window_survives_a_crash, inb_1_a_window_is_marked_exactly_when_an_unknown_commit_was_applied, inb_5_a_position_below_the_window_is_a_duplicate, inb_5_a_message_without_a_position_is_decided_by_its_id]
-        inbox_offset [inb_1_each_offset_is_fresh_once, inb_1_by_offset_of_many_at_once_exactly_one_is_fresh, inb_1_by_offset_batches_at_once_apply_each_message_once, inb_1_an_offset_survives_a_crash, inb_1_an_offset_moves_exactly_when_an_unknown_commit_was_applied, inb_6_everything_below_the_highest_offset_is_a_duplicate, inb_6_a_zombie_behind_its_successor_admits_nothing];
+        inbox_window [
+            inb_1_in_a_window_each_position_is_fresh_once,
+            inb_1_in_a_window_of_many_at_once_exactly_one_is_fresh,
+            inb_1_in_a_window_batches_at_once_apply_each_position_once,
+            inb_1_a_window_survives_a_crash,
+            inb_1_a_window_is_marked_exactly_when_an_unknown_commit_was_applied,
+            inb_5_a_position_below_the_window_is_a_duplicate,
+            inb_5_a_message_without_a_position_is_decided_by_its_id,
+        ]
+        inbox_offset [
+            inb_1_each_offset_is_fresh_once,
+            inb_1_by_offset_of_many_at_once_exactly_one_is_fresh,
+            inb_1_by_offset_batches_at_once_apply_each_message_once,
+            inb_1_an_offset_survives_a_crash,
+            inb_1_an_offset_moves_exactly_when_an_unknown_commit_was_applied,
+            inb_6_everything_below_the_highest_offset_is_a_duplicate,
+            inb_6_a_zombie_behind_its_successor_admits_nothing,
+        ];
     groups_admit_for_themselves: InboxForgetsTheGroup breaks inbox [
         inb_3_each_group_admits_for_itself,
     ];
@@ -198,8 +214,16 @@ defects! {
         inb_4_an_admission_in_progress_is_never_answered_duplicate,
         inb_4_after_a_rollback_the_one_that_waited_is_fresh,
     ]
-        inbox_window [inb_2_a_mark_that_is_rolled_back_is_not_in_its_window, inb_4_a_position_in_progress_is_never_answered_duplicate, inb_4_after_a_rollback_the_position_that_waited_is_fresh]
-        inbox_offset [inb_2_an_offset_that_is_rolled_back_has_not_moved, inb_4_an_offset_in_progress_is_never_answered_duplicate, inb_4_after_a_rollback_the_offset_that_waited_is_fresh];
+        inbox_window [
+            inb_2_a_mark_that_is_rolled_back_is_not_in_its_window,
+            inb_4_a_position_in_progress_is_never_answered_duplicate,
+            inb_4_after_a_rollback_the_position_that_waited_is_fresh,
+        ]
+        inbox_offset [
+            inb_2_an_offset_that_is_rolled_back_has_not_moved,
+            inb_4_an_offset_in_progress_is_never_answered_duplicate,
+            inb_4_after_a_rollback_the_offset_that_waited_is_fresh,
+        ];
     messages_are_known_by_id: InboxIsAskedByOffset breaks inbox [
         inb_1_a_message_published_twice_is_a_duplicate_at_its_second_offset,
     ];
@@ -384,7 +408,17 @@ defects! {
         tim_4_the_next_due_time_is_that_of_the_first_timer,
         tim_4_a_claimed_timer_is_next_due_when_its_lease_ends,
     ];
-    sessions_fence: SessionsFenceNobody breaks transport [trn_1_a_newer_session_fences_the_older_one, trn_1_an_older_epoch_does_not_open_any_more, trn_1_an_epoch_survives_a_crash, trn_5_a_fenced_session_stores_nothing, trn_5_a_zombie_among_its_successors_calls_stores_nothing, trn_1_of_many_that_open_at_once_the_newest_remains, trn_1_epochs_may_skip_numbers, trn_1_a_dropped_session_leaves_its_fence, trn_5_nothing_of_a_zombie_follows_its_successors_records];
+    sessions_fence: SessionsFenceNobody breaks transport [
+        trn_1_a_newer_session_fences_the_older_one,
+        trn_1_an_older_epoch_does_not_open_any_more,
+        trn_1_an_epoch_survives_a_crash,
+        trn_5_a_fenced_session_stores_nothing,
+        trn_5_a_zombie_among_its_successors_calls_stores_nothing,
+        trn_1_of_many_that_open_at_once_the_newest_remains,
+        trn_1_epochs_may_skip_numbers,
+        trn_1_a_dropped_session_leaves_its_fence,
+        trn_5_nothing_of_a_zombie_follows_its_successors_records,
+    ];
     outboxes_have_their_own_fences: SessionsForgetTheirOutbox breaks transport [
         trn_1_outboxes_do_not_fence_each_other,
     ];
@@ -392,10 +426,35 @@ defects! {
         trn_1_a_newer_session_fences_the_older_one,
         trn_5_a_fenced_session_stores_nothing,
     ];
-    records_are_stored_once: SessionPublishesTwice breaks transport [trn_1_a_newer_session_fences_the_older_one, trn_2_an_acknowledged_record_is_readable_as_it_was_given, trn_3_one_call_stores_each_key_in_order, trn_2_an_empty_value_is_stored, trn_2_a_call_of_records_at_the_bound_is_stored, trn_2_sessions_side_by_side_store_everything, trn_5_nothing_of_a_zombie_follows_its_successors_records, trn_7_a_call_whose_request_was_lost_is_readable_whole_or_not];
-    records_are_stored_in_order: SessionReversesACall breaks transport [trn_3_one_call_stores_each_key_in_order, trn_3_calls_store_each_key_in_call_order, trn_4_after_a_lost_request_publishing_again_completes_in_order, trn_2_a_long_call_is_stored_to_its_end, trn_2_a_call_to_several_topics_stores_in_each, trn_2_publishing_goes_on_after_a_crash, trn_3_keys_of_several_topics_are_ordered_in_each, trn_3_order_holds_over_takeovers_there_and_back];
-    refusals_name_the_record: SessionCountsTheRefusedRecord breaks transport [trn_4_a_refused_record_is_named_and_those_before_it_are_stored, trn_4_a_refused_first_record_stands_for_itself];
-    acknowledged_is_stored: SessionAcknowledgesBeforeItStores breaks transport [trn_4_after_a_lost_request_publishing_again_completes_in_order, trn_3_a_retry_inside_the_session_stores_nothing_twice, trn_4_one_loss_after_another_loses_and_reorders_nothing];
+    records_are_stored_once: SessionPublishesTwice breaks transport [
+        trn_1_a_newer_session_fences_the_older_one,
+        trn_2_an_acknowledged_record_is_readable_as_it_was_given,
+        trn_3_one_call_stores_each_key_in_order,
+        trn_2_an_empty_value_is_stored,
+        trn_2_a_call_of_records_at_the_bound_is_stored,
+        trn_2_sessions_side_by_side_store_everything,
+        trn_5_nothing_of_a_zombie_follows_its_successors_records,
+        trn_7_a_call_whose_request_was_lost_is_readable_whole_or_not,
+    ];
+    records_are_stored_in_order: SessionReversesACall breaks transport [
+        trn_3_one_call_stores_each_key_in_order,
+        trn_3_calls_store_each_key_in_call_order,
+        trn_4_after_a_lost_request_publishing_again_completes_in_order,
+        trn_2_a_long_call_is_stored_to_its_end,
+        trn_2_a_call_to_several_topics_stores_in_each,
+        trn_2_publishing_goes_on_after_a_crash,
+        trn_3_keys_of_several_topics_are_ordered_in_each,
+        trn_3_order_holds_over_takeovers_there_and_back,
+    ];
+    refusals_name_the_record: SessionCountsTheRefusedRecord breaks transport [
+        trn_4_a_refused_record_is_named_and_those_before_it_are_stored,
+        trn_4_a_refused_first_record_stands_for_itself,
+    ];
+    acknowledged_is_stored: SessionAcknowledgesBeforeItStores breaks transport [
+        trn_4_after_a_lost_request_publishing_again_completes_in_order,
+        trn_3_a_retry_inside_the_session_stores_nothing_twice,
+        trn_4_one_loss_after_another_loses_and_reorders_nothing,
+    ];
     keys_go_by_murmur2: SessionHashesOtherwise breaks transport [
         trn_6_keys_go_where_kafka_puts_them,
     ]
@@ -405,15 +464,54 @@ defects! {
         trn_7_a_call_that_was_dropped_is_readable_whole_or_not,
     ];
     empty_is_stored: SessionDropsEmptyValues breaks transport [trn_2_an_empty_value_is_stored];
-    old_generations_are_refused: ConsumerCommitsForAnyGeneration breaks consumer [con_4_accepted_commits_never_go_back_over_random_rebalances, con_4_a_commit_of_an_older_generation_is_refused, con_4_a_commit_of_a_foreign_partition_is_refused, con_4_a_commit_before_any_assignment_is_refused, con_4_a_commit_after_a_revocation_is_refused];
-    nothing_is_committed_by_itself: ConsumerCommitsByItself breaks consumer [con_3_uncommitted_records_come_again_after_a_restart, con_3_uncommitted_records_come_again_after_a_rebalance, con_3_uncommitted_records_come_again_after_a_broker_crash, con_6_reading_commits_nothing, con_6_joining_and_leaving_commit_nothing, con_6_a_rebalance_commits_nothing, con_5_topics_commit_for_themselves];
-    reading_starts_at_the_offset: ConsumerSkipsTheFirstRecord breaks consumer [con_2_records_come_in_offset_order_without_gaps, con_2_reading_starts_at_the_committed_offset, con_5_a_committed_offset_survives_the_member, con_2_a_long_backlog_is_read_to_its_end, con_2_a_record_at_the_bound_comes_whole, con_2_several_topics_come_each_in_order, con_7_every_group_finds_a_record_at_its_offset];
-    paused_is_paused: ConsumerIgnoresThePause breaks consumer [con_2_a_paused_partition_hands_out_nothing, con_2_a_resumed_partition_goes_on_where_it_stopped, con_2_pausing_twice_is_pausing_once, con_2_a_seek_of_a_paused_partition_counts_when_it_is_resumed];
-    commits_are_kept: ConsumerForgetsItsCommits breaks consumer [con_2_reading_starts_at_the_committed_offset, con_5_a_committed_offset_survives_the_member, con_5_a_committed_offset_survives_a_broker_crash, con_5_committing_again_changes_nothing, con_4_after_a_rebalance_each_commits_its_own, con_5_one_call_commits_several_partitions, con_5_a_later_commit_replaces_an_earlier_one, con_5_a_commit_at_the_end_leaves_what_comes];
+    old_generations_are_refused: ConsumerCommitsForAnyGeneration breaks consumer [
+        con_4_accepted_commits_never_go_back_over_random_rebalances,
+        con_4_a_commit_of_an_older_generation_is_refused,
+        con_4_a_commit_of_a_foreign_partition_is_refused,
+        con_4_a_commit_before_any_assignment_is_refused,
+        con_4_a_commit_after_a_revocation_is_refused,
+    ];
+    nothing_is_committed_by_itself: ConsumerCommitsByItself breaks consumer [
+        con_3_uncommitted_records_come_again_after_a_restart,
+        con_3_uncommitted_records_come_again_after_a_rebalance,
+        con_3_uncommitted_records_come_again_after_a_broker_crash,
+        con_6_reading_commits_nothing,
+        con_6_joining_and_leaving_commit_nothing,
+        con_6_a_rebalance_commits_nothing,
+        con_5_topics_commit_for_themselves,
+    ];
+    reading_starts_at_the_offset: ConsumerSkipsTheFirstRecord breaks consumer [
+        con_2_records_come_in_offset_order_without_gaps,
+        con_2_reading_starts_at_the_committed_offset,
+        con_5_a_committed_offset_survives_the_member,
+        con_2_a_long_backlog_is_read_to_its_end,
+        con_2_a_record_at_the_bound_comes_whole,
+        con_2_several_topics_come_each_in_order,
+        con_7_every_group_finds_a_record_at_its_offset,
+    ];
+    paused_is_paused: ConsumerIgnoresThePause breaks consumer [
+        con_2_a_paused_partition_hands_out_nothing,
+        con_2_a_resumed_partition_goes_on_where_it_stopped,
+        con_2_pausing_twice_is_pausing_once,
+        con_2_a_seek_of_a_paused_partition_counts_when_it_is_resumed,
+    ];
+    commits_are_kept: ConsumerForgetsItsCommits breaks consumer [
+        con_2_reading_starts_at_the_committed_offset,
+        con_5_a_committed_offset_survives_the_member,
+        con_5_a_committed_offset_survives_a_broker_crash,
+        con_5_committing_again_changes_nothing,
+        con_4_after_a_rebalance_each_commits_its_own,
+        con_5_one_call_commits_several_partitions,
+        con_5_a_later_commit_replaces_an_earlier_one,
+        con_5_a_commit_at_the_end_leaves_what_comes,
+    ];
     a_dropped_poll_is_harmless: ConsumerTakesBeforeItWaits breaks consumer [
         con_3_a_dropped_poll_loses_no_record,
     ];
-    revocations_are_told: ConsumerHidesARevocation breaks consumer [con_1_one_more_member_takes_over_a_part, con_3_a_rebalance_amid_a_backlog_loses_nothing];
+    revocations_are_told: ConsumerHidesARevocation breaks consumer [
+        con_1_one_more_member_takes_over_a_part,
+        con_3_a_rebalance_amid_a_backlog_loses_nothing,
+    ];
     seeks_count: ConsumerIgnoresSeeks breaks consumer [
         con_2_seek_reads_from_the_offset_on,
         con_2_a_seek_leaves_other_partitions_where_they_are,
