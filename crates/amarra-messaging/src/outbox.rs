@@ -242,8 +242,9 @@ pub trait OutboxLog: Send + Sync + fmt::Debug {
     /// Saves the cursor, durably before it returns.
     ///
     /// # Errors
-    /// [`LogError::Fenced`] for an old epoch; [`LogError::Corrupt`] for a cursor that goes back; [`LogError::Unavailable`] when it may or may not
-    /// have been saved, which is harmless: saving again is idempotent.
+    /// [`LogError::Fenced`] for an old epoch; [`LogError::Corrupt`] for a cursor that goes back;
+    /// [`LogError::Unavailable`] when it may or may not have been saved, which is harmless: saving
+    /// again is idempotent.
     async fn checkpoint(&self, lease: &Lease, cursor: &Cursor) -> Result<(), LogError>;
 
     /// Sets rows aside, in order, and parks their keys. Rows parked before are ignored, unless they

@@ -69,9 +69,9 @@ impl Default for GroupInbox {
 
 /// The inboxes of one database, by group.
 ///
-/// A group may be changed from `Rows` to another mode while no member runs that has the old one: the
-/// rows go on to count (law INB-8). It may be changed back, or between the others, only once its lag
-/// is zero: rows do not know what a window or an offset has seen.
+/// A group may be changed from `Rows` to another mode while no member runs that has the old one:
+/// the rows go on to count (law INB-8). It may be changed back, or between the others, only once
+/// its lag is zero: rows do not know what a window or an offset has seen.
 ///
 /// # Example
 /// ```
