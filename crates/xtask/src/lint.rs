@@ -4,7 +4,15 @@ use crate::output::Output;
 use crate::run::{SIM, cargo_in, root, step};
 
 /// Packages that no simulation is built from, and whose dependencies take minutes to build.
-const NOT_SIMULATED: [&str; 4] = ["amarra-postgres", "amarra-sqlite", "amarra-tokio", "testbed"];
+const NOT_SIMULATED: [&str; 7] = [
+    "amarra",
+    "amarra-kafka",
+    "amarra-postgres",
+    "amarra-sqlite",
+    "amarra-tokio",
+    "benches",
+    "testbed",
+];
 
 /// Runs every linter.
 pub(crate) fn run(out: &Output) -> Result<bool, String> {
