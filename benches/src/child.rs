@@ -42,6 +42,8 @@ pub(crate) struct Relaying {
     pub(crate) bootstrap: String,
     pub(crate) exactly_once: bool,
     pub(crate) chunk: usize,
+    /// How long a lease lasts; a publish may take a third of it.
+    pub(crate) lease_ms: u64,
     pub(crate) connections: u16,
     pub(crate) owner: String,
     /// The name of the outbox.
@@ -165,7 +167,9 @@ async fn relay(database: &PgDatabase, plan: &Relaying) -> Result<(), Failure> {
     let extra = plan.properties.iter().filter_map(split).collect();
     let kafka = KafkaConfig { mode, extra, ..KafkaConfig::new(&plan.bootstrap) };
     let transport = Arc::new(KafkaTransport::new(kafka, &plan.source)?);
-    let config = RelayConfig { chunk_rows_max: plan.chunk, ..RelayConfig::default() };
+    let lease = Duration::from_millis(plan.lease_ms);
+    let (chunk_rows_max, publish_timeout) = (plan.chunk, lease / 3);
+    let config = RelayConfig { lease, publish_timeout, chunk_rows_max, ..RelayConfig::default() };
     let owner = Owner::from(plan.owner.as_str());
     let relay = Relay::new(log, transport, amarra_tokio::environment(), owner, config)?;
     let relay = relay.observed_by(Arc::clone(&telling) as Arc<dyn RelayObserver>);

@@ -44,11 +44,6 @@ impl Process {
         self.child.wait()?;
         Ok(())
     }
-
-    /// Returns its number.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
 }
 
 impl Drop for Process {

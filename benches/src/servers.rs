@@ -38,8 +38,7 @@ impl Servers {
             ..PgOptions::default()
         };
         let pg = Postgres::start(PgVersion::V18, options)?;
-        let optimized = std::env::var_os("C1").is_none();
-        let options = KafkaOptions { heap_mib: 1_024, optimized, ..KafkaOptions::default() };
+        let options = KafkaOptions { heap_mib: 1_024, optimized: true, ..KafkaOptions::default() };
         let kafka = Kafka::start(options)?;
         Ok(Self { pg, kafka })
     }

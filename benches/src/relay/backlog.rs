@@ -11,6 +11,8 @@ use crate::message::Maker;
 use crate::process::Process;
 
 const SLICES: u64 = 10;
+/// How much larger a chunk is where each is a transaction.
+const TRANSACTION_CHUNKS: usize = 6;
 
 /// Loads a backlog, relays it in a process of its own and reads the topic back.
 pub(super) async fn run(run: &Run<'_>, exactly_once: bool) -> Result<(), Failure> {
@@ -22,7 +24,11 @@ pub(super) async fn run(run: &Run<'_>, exactly_once: bool) -> Result<(), Failure
     run.report.say(&format!("{case}: loading {rows} rows"));
     load::load(&config, &Maker::new(&topic)?, rows).await?;
     run.report.say(&format!("{case}: relaying"));
-    let relaying = Relaying { exactly_once, until: Some(rows), ..run.relaying(case) };
+    let mut relaying = Relaying { exactly_once, until: Some(rows), ..run.relaying(case) };
+    if exactly_once {
+        // A transaction costs the broker the same whatever its size.
+        (relaying.chunk, relaying.lease_ms) = (relaying.chunk * TRANSACTION_CHUNKS, 9_000);
+    }
     let plan = Plan { relaying: Some(relaying), ..run.plan(&config.url) };
     let before = run.servers.cpu_micros();
     let told = relay(&plan)?;
@@ -38,28 +44,6 @@ pub(super) async fn run(run: &Run<'_>, exactly_once: bool) -> Result<(), Failure
 
 fn relay(plan: &Plan) -> Result<Vec<Progress>, Failure> {
     let mut relay = Process::start(plan)?;
-    if let Ok(wait) = std::env::var("PERF") {
-        let pid = relay.id().to_string();
-        std::thread::spawn(move || {
-            std::thread::sleep(std::time::Duration::from_secs(1));
-            let _ = std::process::Command::new("perf")
-                .args([
-                    "record",
-                    "-q",
-                    "-F",
-                    "997",
-                    "-g",
-                    "-o",
-                    "/tmp/perf.child",
-                    "-p",
-                    &pid,
-                    "--",
-                    "sleep",
-                    &wait,
-                ])
-                .status();
-        });
-    }
     let mut all = Vec::new();
     while let Some(told) = relay.next()? {
         if let Told::Relay(progress) = told {

@@ -31,7 +31,7 @@ pub(crate) struct Options {
     /// Rows of a chunk.
     #[arg(long, default_value_t = 1_000)]
     chunk: usize,
-    /// A property of librdkafka, `key=value`.
+    /// A property of the relay's librdkafka, `key=value`.
     #[arg(long = "property")]
     properties: Vec<String>,
     /// Shards of the outbox, and partitions of the topic.
@@ -78,7 +78,8 @@ impl Run<'_> {
             bootstrap: self.servers.bootstrap(),
             exactly_once: false,
             chunk: self.options.chunk,
-            connections: 2,
+            lease_ms: 3_000,
+            connections: self.options.shards,
             owner: "one".to_owned(),
             source: source.to_owned(),
             properties: self.options.properties.clone(),
