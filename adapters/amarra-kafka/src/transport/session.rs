@@ -33,6 +33,9 @@ const FORGET: Duration = Duration::from_micros(50);
 const LARGE: usize = 256;
 /// Records of a call up to which a prompt client suits it.
 const SMALL: usize = 32;
+/// After so long without a record a broker may have forgotten a producer: brokers keep what they
+/// know of one for a day by default.
+const FORGOTTEN: Duration = Duration::from_secs(600);
 /// Calls in a row after which the client is replaced: another takes some milliseconds to make.
 const UNSUITED_MAX: u32 = 3;
 
@@ -46,7 +49,7 @@ pub(super) struct KafkaSession {
     pace: Pace,
     /// How many calls in a row the other pace would have suited better.
     unsuited: u32,
-    partitions: BTreeMap<Topic, u32>,
+    partitions: BTreeMap<Topic, Partitions>,
     fenced: bool,
     /// A client that a call did not wait for.
     opening: Option<Opening>,
@@ -57,6 +60,14 @@ pub(super) struct KafkaSession {
     handed: Option<usize>,
     /// The records of a call that nobody waited for, as far as they were handed over.
     given_up: Option<Vec<Publish>>,
+}
+
+/// The partitions of a topic.
+struct Partitions {
+    count: u32,
+    /// When the client in hand last sent to each one; none before the broker stored a first record
+    /// of it there.
+    met: Vec<Option<Instant>>,
 }
 
 /// Why not all records of a call are stored.
@@ -183,7 +194,10 @@ impl KafkaSession {
         let opened = (&mut self.opening.get_or_insert_with(open).client).await;
         self.opening = None;
         match opened {
-            Ok(Ok(client)) => self.client = Some(client),
+            Ok(Ok(client)) => {
+                self.client = Some(client);
+                self.partitions.values_mut().for_each(|known| known.met.fill(None));
+            }
             Ok(Err(Unopened::Fenced)) => return Err(self.fenced()),
             Ok(Err(Unopened::Unavailable(why))) => return Err(unavailable(0, why)),
             Err(e) => return Err(unavailable(0, e)),
@@ -388,7 +402,9 @@ impl KafkaSession {
         if count == 0 {
             return Err(Lost::Said(format!("topic {topic} does not exist: create it")));
         }
-        self.partitions.insert(topic.clone(), u32::try_from(count).unwrap_or(u32::MAX));
+        let met = vec![None; count];
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.partitions.insert(topic.clone(), Partitions { count, met });
         Ok(())
     }
 
@@ -431,13 +447,28 @@ impl KafkaSession {
         let flight = Arc::clone(&self.client.as_ref().ok_or_else(gone)?.flight);
         let native = self.native().ok_or_else(gone)?;
         flight.begin(self.shared.config.delivery_timeout);
+        let now = Instant::now();
         for (index, publish) in window.iter().enumerate() {
+            let (partition, met) = self.place(publish, now);
+            if !met {
+                flight.settled().await;
+                if flight.has_failed() {
+                    break;
+                }
+            }
             flight.take_off();
-            if let Err(e) = self.enqueue(&native, publish, index) {
+            if let Err(e) = enqueue(&native, publish, partition, index) {
                 flight.never_left(index, &e);
                 break;
             }
             self.handed = self.handed.map(|handed| handed.saturating_add(1));
+            if !met {
+                flight.settled().await;
+                if flight.has_failed() {
+                    break;
+                }
+                self.meet(publish, partition);
+            }
         }
         drop(native);
         flight.settled().await;
@@ -455,16 +486,31 @@ impl KafkaSession {
         Err(Trouble::Lost { acked, why })
     }
 
-    fn enqueue(&self, native: &Native, publish: &Publish, index: usize) -> Result<(), DriverError> {
-        let record = &publish.record;
-        let count = self.partitions.get(&publish.topic).copied().unwrap_or(1);
-        let partition = choose(&record.key, count).unwrap_or(0);
-        let message = BaseRecord::with_opaque_to(publish.topic.as_str(), index)
-            .partition(i32::try_from(partition).unwrap_or(0))
-            .key(record.key.as_ref())
-            .payload(record.value.as_ref());
-        let message = BaseRecord { headers: native_headers(&record.headers), ..message };
-        native.send(message).map_err(|(e, _)| e)
+    /// Chooses a record's partition, and tells whether records may follow each other there.
+    ///
+    /// A broker that knows nothing of a producer takes whatever batch of it comes first. Were the
+    /// first one turned away (the partition has no leader yet) and the second taken, librdkafka
+    /// would conclude that the first is stored as well, and it would be lost. So the first record
+    /// goes alone; from then on a gap is refused.
+    fn place(&mut self, publish: &Publish, now: Instant) -> (u32, bool) {
+        let Some(known) = self.partitions.get_mut(&publish.topic) else { return (0, false) };
+        let partition = choose(&publish.record.key, known.count).unwrap_or(0);
+        let slot = usize::try_from(partition).ok().and_then(|at| known.met.get_mut(at));
+        let met = slot.and_then(Option::as_mut).is_some_and(|last| {
+            let fresh = now.saturating_duration_since(*last) < FORGOTTEN;
+            *last = now;
+            fresh
+        });
+        (partition, met)
+    }
+
+    /// Notes that the broker stored a record of this client in a partition.
+    fn meet(&mut self, publish: &Publish, partition: u32) {
+        let known = self.partitions.get_mut(&publish.topic);
+        let slot = usize::try_from(partition).ok().zip(known);
+        if let Some(slot) = slot.and_then(|(at, known)| known.met.get_mut(at)) {
+            *slot = Some(Instant::now());
+        }
     }
 
     /// Says what a failure of the driver means: a fatal one of the client explains the others.
@@ -509,6 +555,21 @@ impl KafkaSession {
         };
         unavailable(acked, why)
     }
+}
+
+fn enqueue(
+    native: &Native,
+    publish: &Publish,
+    partition: u32,
+    index: usize,
+) -> Result<(), DriverError> {
+    let record = &publish.record;
+    let message = BaseRecord::with_opaque_to(publish.topic.as_str(), index)
+        .partition(i32::try_from(partition).unwrap_or(0))
+        .key(record.key.as_ref())
+        .payload(record.value.as_ref());
+    let message = BaseRecord { headers: native_headers(&record.headers), ..message };
+    native.send(message).map_err(|(e, _)| e)
 }
 
 /// The bytes of a record on the wire, at the most.

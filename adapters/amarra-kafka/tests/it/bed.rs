@@ -9,6 +9,7 @@ use amarra_kafka::KafkaConfig;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use testbed::{Kafka, KafkaOptions, Proxy};
 
 /// How long anything may take before a test says that it never happens.
@@ -55,6 +56,14 @@ impl Bed {
     /// A configuration whose connections all pass the proxy.
     pub(crate) fn proxied(&self) -> KafkaConfig {
         KafkaConfig::new(&self.kafka.proxied_bootstrap())
+    }
+
+    /// Returns the offset at which a partition ends, none while the broker does not tell.
+    pub(crate) fn end_of(&self, topic: &str, partition: i32) -> Option<i64> {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", self.kafka.bootstrap());
+        let asking: BaseConsumer = client.create().expect("a client");
+        asking.fetch_watermarks(topic, partition, PATIENCE).ok().map(|(_, end)| end)
     }
 
     /// Creates a topic and waits until the broker leads all of its partitions.

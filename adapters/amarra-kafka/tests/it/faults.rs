@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use amarra_core::{Class, Classify};
 use amarra_kafka::{KafkaConfig, KafkaTransport, Mode};
+use amarra_messaging::murmur2::choose;
 use amarra_messaging::transport::Publish;
 use amarra_messaging::{Headers, PublishError, Session, Topic, Transport};
 use testbed::{CutAt, Direction, Kafka, KafkaOptions};
 
-use crate::bed::{PATIENCE, bed, block_on, create};
+use crate::bed::{PATIENCE, bed, block_on, create, until};
 use crate::reader::Reader;
 use crate::records::{assert_complete, lease, numbers, record};
 
@@ -120,6 +121,37 @@ fn a_call_that_was_given_up_before_it_left_is_not_taken_for_stored() {
             assert_eq!(stored, (0..50).collect::<Vec<_>>(), "{mode:?}");
         });
     }
+}
+
+#[test]
+fn the_first_record_of_a_client_in_a_partition_is_stored_before_another_leaves() {
+    let _turn = bed().turn();
+    // In a transaction the partition is asked for first, whose answer does not come either.
+    block_on(async {
+        let (fences, config) = stage(Mode::Idempotent).await;
+        let topic = Topic::from(format!("{fences}-two").as_str());
+        bed().create(topic.as_str(), 2, &[]).await;
+        let config = KafkaConfig { delivery_timeout: Duration::from_secs(30), ..config };
+        let mut keys = ["a", "b", "c", "d", "e", "f"].into_iter();
+        let of = |key: &str| choose(key.as_bytes(), 2).unwrap();
+        let (other, key) = (keys.find(|k| of(k) == 0), keys.find(|k| of(k) == 1));
+        let (other, key) = (other.unwrap(), key.unwrap());
+        let records: Vec<_> = (0..50).map(|n| record(&topic, key, n, 100)).collect();
+        let mut session = open(&config, &topic, 1).await;
+        relay(session.as_mut(), &[record(&topic, other, 0, 100)], PATIENCE).await;
+        // The other partition is met; of this one the broker stores what comes, unheard.
+        bed().proxy().stall(Direction::Down, true);
+        let given_up = session.publish(&records);
+        let given_up = tokio::time::timeout(Duration::from_millis(300), given_up).await;
+        assert!(given_up.is_err(), "{given_up:?}");
+        let end = || bed().end_of(topic.as_str(), 1).filter(|end| *end > 0);
+        let end = tokio::task::block_in_place(|| until("the first record is stored", end));
+        assert_eq!(end, 1, "others left before the first was known to be stored");
+        bed().proxy().heal();
+        relay(session.as_mut(), &records, PATIENCE).await;
+        let stored = numbers(&read(&topic, 51), key);
+        assert_eq!(stored, (0..50).collect::<Vec<_>>());
+    });
 }
 
 /// Rows of an outbox, numbered from `first` on, whose ids say which copy of the outbox it is.
