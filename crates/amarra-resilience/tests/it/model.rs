@@ -5,7 +5,7 @@ use std::time::Duration;
 use amarra_core::Monotonic;
 use amarra_resilience::PerMille;
 use amarra_resilience::breaker::{
-    Breaker, Config, Finish, Mode, Outcome, Permit, SlowCalls, State, Window,
+    Breaker, Config, Finish, Lost, Mode, Outcome, Permit, SlowCalls, State, Window,
 };
 use proptest::prelude::*;
 
@@ -23,6 +23,8 @@ struct Model {
     calls: Vec<(u64, bool, bool)>,
     out: u64,
     trips: u32,
+    /// A rate is over its limit, and only calls are wanting.
+    pending: bool,
     /// Start of the ramp and calls asked for in it, by the share each met.
     ramp: Option<(u64, u64)>,
     path: Vec<State>,
@@ -43,6 +45,7 @@ impl Model {
             calls: Vec::new(),
             out: 0,
             trips: 0,
+            pending: false,
             ramp: None,
             path: Vec::new(),
         }
@@ -62,6 +65,7 @@ impl Model {
         self.since = when;
         self.epoch += 1;
         self.calls.clear();
+        self.pending = false;
         self.out = 0;
         self.path.push(to);
     }
@@ -151,8 +155,12 @@ impl Model {
             State::Closed => {
                 let seen = self.window();
                 let min = self.config.calls_min as usize;
-                let look = failed || slow || seen.len() == min;
-                if seen.len() >= min && look && self.bad(&seen, seen.len()) {
+                let look = failed || slow || self.pending;
+                let bad = self.bad(&seen, seen.len());
+                if look {
+                    self.pending = bad && seen.len() < min;
+                }
+                if seen.len() >= min && look && bad {
                     let ramp = millis(self.config.ramp);
                     if self.ramp.is_none_or(|(from, _)| self.now - from >= ramp) {
                         self.trips = 0;
@@ -180,6 +188,11 @@ impl Model {
     }
 
     fn cancel(&mut self, epoch: u64) {
+        if self.config.cancelled == Lost::Failed {
+            // Not measured: it counts as one that took no time.
+            self.finish(self.now, (epoch, self.now), Outcome::Fail);
+            return;
+        }
         self.out -= u64::from(epoch == self.epoch && self.state == State::HalfOpen);
     }
 
@@ -245,12 +258,17 @@ pub fn config() -> impl Strategy<Value = Config> {
     );
     let ramp =
         prop_oneof![Just((0, 1)), (1..5_u16, 1..200_u64).prop_map(|(s, w)| (w * u64::from(s), s))];
-    (window, 1..6_u32, 1..=1000_u16, slow, 1..4_u16, ramp).prop_map(
-        |(window, calls_min, rate, slow_calls, half_open_permits, (ramp, ramp_steps))| Config {
-            window,
-            calls_min,
-            failure_rate: PerMille::new(rate),
-            slow_calls,
+    let cancelled = prop_oneof![4 => Just(Lost::Ignored), 1 => Just(Lost::Failed)];
+    let calls = (window, 1..6_u32, 1..=1000_u16, slow);
+    (calls, cancelled, 1..4_u16, ramp).prop_map(
+        |(calls, cancelled, half_open_permits, (ramp, ramp_steps))| Config {
+            window: calls.0,
+            calls_min: calls.1,
+            failure_rate: PerMille::new(calls.2),
+            slow_calls: calls.3,
+            cancelled,
+            panicked: Lost::Failed,
+            clock_every_max: 64,
             half_open_permits,
             half_open_wait: ms(100),
             open_wait: ms(100),

@@ -1,0 +1,284 @@
+//! The window of time: one cell a slice, and stripes of them once threads get in each other's way.
+//!
+//! Good calls are many and bad ones few, so they are counted apart. Bad ones go to the breaker's own
+//! cells, which all threads share. Good ones do too, until compare-and-swaps on them have failed
+//! a few times within one slice: then every thread gets cells of its own and counts there with a
+//! plain load and store. Whoever has to judge adds them all up.
+//!
+//! A good call is counted in the slice that is current as far as anybody knows; only one in so many
+//! reads the clock to see whether it still is. How many follows the load: a thread that counted
+//! fewer than 64 calls in its last slice reads at each, and so is exact.
+
+use alloc::boxed::Box;
+
+use super::settings::Settings;
+use super::state::Counts;
+use super::stripes::Stripes;
+use super::sync::{AtomicU32, AtomicU64, Ordering};
+use super::window::Record;
+use crate::time::Now;
+
+/// A cell: 16 bits of tag, 24 bits of failed calls, 24 bits of good ones.
+const TAG: u32 = 48;
+const FAILED: u32 = 24;
+const FIELD: u64 = (1 << 24) - 1;
+/// Where a count stops. A multiple of every sampling distance, so that calls that read no clock
+/// stop there too.
+const FULL: u64 = FIELD & !63;
+
+/// A cell of slow calls: the same tag, and their number.
+const SLOW: u64 = (1 << TAG) - 1;
+
+/// Failed compare-and-swaps within one slice that make a breaker grow stripes.
+const COLLISIONS_MAX: u32 = 16;
+
+/// Good calls a thread has to count in a slice for each clock reading it saves.
+const CALLS_PER_READING: u64 = 64;
+
+/// Spreads epochs over the tags, so that two periods never share cells.
+const SPREAD: u64 = 0x9e37_79b1;
+
+/// The cells of one breaker.
+///
+/// # State
+/// Cell `n % slots` holds slice `n` when its tag says so, and otherwise nothing that counts. Nothing
+/// loops over missed slices: an idle month costs as much as an idle second.
+#[derive(Debug)]
+pub(super) struct Cells {
+    /// The latest slice seen: its number, and in the low 8 bits its slot.
+    current: AtomicU64,
+    /// When it ends.
+    ends: AtomicU64,
+    /// One less than the number of good calls per clock reading.
+    mask: AtomicU32,
+    collisions: AtomicU32,
+    /// One cell a slot, and one of slow calls a slot where slow calls count.
+    cells: Box<[AtomicU64]>,
+    stripes: Stripes,
+}
+
+const fn number_of(current: u64) -> u64 {
+    current >> 8
+}
+
+#[inline]
+const fn slot_of(current: u64) -> usize {
+    (current & 0xff) as usize
+}
+
+/// Returns what tells slice `number` in `epoch` from all others that share its cell.
+#[inline]
+const fn mark(number: u64, epoch: u64) -> u64 {
+    number.wrapping_add(epoch.wrapping_mul(SPREAD))
+}
+
+const fn previous(slot: usize, slots: u16) -> usize {
+    if slot == 0 { (slots as usize).wrapping_sub(1) } else { slot.wrapping_sub(1) }
+}
+
+impl Cells {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let slow = usize::from(settings.config.slow_calls.is_some());
+        let cells = usize::from(settings.slots).saturating_mul(slow.saturating_add(1));
+        Self {
+            current: AtomicU64::new(0),
+            ends: AtomicU64::new(settings.slice_nanos),
+            mask: AtomicU32::new(0),
+            collisions: AtomicU32::new(0),
+            cells: (0..cells).map(|_| AtomicU64::new(0)).collect(),
+            stripes: Stripes::new(),
+        }
+    }
+
+    /// Records a good call.
+    #[inline]
+    pub(super) fn good<N: Now>(&self, settings: &Settings, epoch: u64, now: N) {
+        if N::KNOWN || !self.good_unread(epoch) {
+            self.good_at(settings, epoch, now.read().as_nanos());
+        }
+    }
+
+    /// Records a good call without a clock; false when it takes one.
+    #[inline]
+    fn good_unread(&self, epoch: u64) -> bool {
+        let current = self.current.load(Ordering::Acquire);
+        let mark = mark(number_of(current), epoch);
+        if let Some(mine) = self.stripes.mine() {
+            return mine.bump(slot_of(current), mark);
+        }
+        let Some(cell) = self.cells.get(slot_of(current)) else { return false };
+        let seen = cell.load(Ordering::Relaxed);
+        let mask = u64::from(self.mask.load(Ordering::Relaxed));
+        seen >> TAG == mark & 0xffff
+            && seen & mask != 0
+            && cell
+                .compare_exchange(seen, seen.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Records a good call that ended at `now`.
+    #[inline]
+    fn good_at(&self, settings: &Settings, epoch: u64, now: u64) {
+        let current = self.advance(settings, now);
+        let (slot, number) = (slot_of(current), number_of(current));
+        match self.stripes.mine() {
+            Some(mine) => {
+                let before = previous(slot, settings.slots);
+                let marks = (mark(number, epoch), mark(number.wrapping_sub(1), epoch));
+                mine.add((slot, marks.0), (before, marks.1), settings.every_max);
+            }
+            None => self.add(settings, current, epoch, 0),
+        }
+    }
+
+    /// Records any call.
+    pub(super) fn record(&self, settings: &Settings, epoch: u64, now: u64, record: Record) {
+        if record == Record::default() {
+            return self.good_at(settings, epoch, now);
+        }
+        let current = self.advance(settings, now);
+        self.add(settings, current, epoch, if record.failed { FAILED } else { 0 });
+        if record.slow {
+            self.add_slow(settings, current, epoch);
+        }
+    }
+
+    /// Adds a call to the breaker's own cell, in the field at `shift`.
+    fn add(&self, settings: &Settings, current: u64, epoch: u64, shift: u32) {
+        let Some(cell) = self.cells.get(slot_of(current)) else { return };
+        let tag = mark(number_of(current), epoch) & 0xffff;
+        let mut seen = cell.load(Ordering::Relaxed);
+        loop {
+            let fresh = seen >> TAG != tag;
+            let base = if fresh { tag << TAG } else { seen };
+            if (base >> shift) & FIELD >= FULL {
+                self.stripes.inflate(settings.slots);
+                return;
+            }
+            let next = base.wrapping_add(1 << shift);
+            match cell.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) if fresh => return self.pace(settings, current, epoch),
+                Ok(_) => return,
+                Err(changed) => seen = changed,
+            }
+            if self.collisions.fetch_add(1, Ordering::Relaxed) >= COLLISIONS_MAX {
+                self.stripes.inflate(settings.slots);
+            }
+        }
+    }
+
+    fn add_slow(&self, settings: &Settings, current: u64, epoch: u64) {
+        let index = usize::from(settings.slots).saturating_add(slot_of(current));
+        let Some(cell) = self.cells.get(index) else { return };
+        let tag = mark(number_of(current), epoch) & 0xffff;
+        let mut seen = cell.load(Ordering::Relaxed);
+        loop {
+            let base = if seen >> TAG == tag { seen } else { tag << TAG };
+            let next = if base & SLOW == SLOW { base } else { base.wrapping_add(1) };
+            match cell.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(changed) => seen = changed,
+            }
+        }
+    }
+
+    /// Sets how often the clock is read in a slice that begins, by the calls of the one before.
+    fn pace(&self, settings: &Settings, current: u64, epoch: u64) {
+        let before = self.cells.get(previous(slot_of(current), settings.slots));
+        let tag = mark(number_of(current).wrapping_sub(1), epoch) & 0xffff;
+        let calls = before
+            .map(|cell| cell.load(Ordering::Relaxed))
+            .filter(|cell| cell >> TAG == tag)
+            .map_or(0, |cell| cell & FIELD);
+        self.mask.store(mask_for(calls, settings.every_max), Ordering::Relaxed);
+    }
+
+    /// Moves to the slice of `now`, never back, and returns the current one.
+    #[inline]
+    fn advance(&self, settings: &Settings, now: u64) -> u64 {
+        if now < self.ends.load(Ordering::Acquire) {
+            return self.current.load(Ordering::Acquire);
+        }
+        self.advance_to(settings, now)
+    }
+
+    #[cold]
+    fn advance_to(&self, settings: &Settings, now: u64) -> u64 {
+        let number = now.checked_div(settings.slice_nanos).unwrap_or(0);
+        let slot = number.checked_rem(u64::from(settings.slots)).unwrap_or(0);
+        let next = (number << 8) | slot;
+        let mut seen = self.current.load(Ordering::Acquire);
+        loop {
+            if number_of(seen) >= number {
+                return seen;
+            }
+            match self.current.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(changed) => seen = changed,
+            }
+        }
+        self.forget(settings, number_of(seen), next);
+        self.collisions.store(0, Ordering::Relaxed);
+        let ends = number.saturating_add(1).saturating_mul(settings.slice_nanos);
+        self.ends.fetch_max(ends, Ordering::AcqRel);
+        next
+    }
+
+    /// Empties the cells of slices in which nothing happened: their tags are too short to tell
+    /// this round from one long ago.
+    fn forget(&self, settings: &Settings, last: u64, current: u64) {
+        let skipped = number_of(current).wrapping_sub(last).saturating_sub(1);
+        let mut slot = slot_of(current);
+        for _ in 0..skipped.min(u64::from(settings.slots).saturating_sub(1)) {
+            slot = previous(slot, settings.slots);
+            for index in [slot, slot.saturating_add(usize::from(settings.slots))] {
+                if let Some(cell) = self.cells.get(index) {
+                    cell.store(0, Ordering::Release);
+                }
+            }
+        }
+    }
+
+    pub(super) fn counts(&self, settings: &Settings, epoch: u64) -> Counts {
+        let current = self.current.load(Ordering::Acquire);
+        let (mut slot, mut number) = (slot_of(current), number_of(current));
+        let mut sum = Counts::default();
+        for _ in 0..settings.slots {
+            let mark = mark(number, epoch);
+            let read = |index: usize| {
+                let cell = self.cells.get(index).map_or(0, |cell| cell.load(Ordering::Acquire));
+                if cell >> TAG == mark & 0xffff { cell } else { 0 }
+            };
+            let cell = read(slot);
+            let failed = (cell >> FAILED) & FIELD;
+            let good = (cell & FIELD).saturating_add(self.stripes.count(slot, mark));
+            let slow = read(slot.saturating_add(usize::from(settings.slots))) & SLOW;
+            sum.calls = sum.calls.saturating_add(good).saturating_add(failed);
+            sum.failed = sum.failed.saturating_add(failed);
+            sum.slow = sum.slow.saturating_add(slow);
+            let Some(earlier) = number.checked_sub(1) else { break };
+            (slot, number) = (previous(slot, settings.slots), earlier);
+        }
+        sum
+    }
+
+    /// Returns when the current slice began.
+    pub(super) fn since(&self, settings: &Settings) -> u64 {
+        let number = number_of(self.current.load(Ordering::Acquire));
+        number.saturating_mul(settings.slice_nanos)
+    }
+
+    /// Empties the breaker's own cells. Those of threads are told apart by their longer tags.
+    pub(super) fn clear(&self) {
+        for cell in &self.cells {
+            cell.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// Returns one less than how many calls go to one clock reading, after a slice of `calls`.
+pub(super) fn mask_for(calls: u64, every_max: u64) -> u32 {
+    let every = calls.checked_div(CALLS_PER_READING).unwrap_or(0).min(every_max).max(1);
+    let every = 1_u64 << every.ilog2();
+    u32::try_from(every.wrapping_sub(1)).unwrap_or(0)
+}
