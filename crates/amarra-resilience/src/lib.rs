@@ -20,13 +20,15 @@ pub mod pipeline;
 #[cfg(feature = "std")]
 pub mod retry;
 #[cfg(feature = "std")]
+mod row;
+#[cfg(feature = "std")]
 pub mod shed;
 #[cfg(feature = "tower")]
 pub mod tower;
 
 pub use breaker::Breaker;
 pub use config::{ConfigError, PerMille};
-pub use time::{Monotonic, Now};
+pub use time::{Monotonic, Now, Ticks};
 
 #[cfg(feature = "std")]
 pub use breaker::Registry;

@@ -1,5 +1,7 @@
 //! Time as a value, or as something that is read only when it is needed.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 #[cfg(feature = "std")]
 pub use amarra_core::Monotonic;
 #[cfg(not(feature = "std"))]
@@ -44,6 +46,33 @@ impl<F: FnOnce() -> Monotonic> Now for F {
     #[inline]
     fn read(self) -> Monotonic {
         self()
+    }
+}
+
+/// A clock somebody else winds: one word that a thread or a timer sets every millisecond or so.
+///
+/// Where calls are timed, reading a real clock twice for each costs more than everything else; a
+/// tick is good enough to tell calls that take too long.
+#[derive(Debug, Default)]
+pub struct Ticks(AtomicU64);
+
+impl Ticks {
+    /// Makes a clock that shows the start.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Sets the time; an earlier one than shown is not believed.
+    pub fn wind(&self, now: Monotonic) {
+        self.0.fetch_max(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Returns the time last set.
+    #[inline]
+    #[must_use]
+    pub fn now(&self) -> Monotonic {
+        Monotonic::from_nanos(self.0.load(Ordering::Relaxed))
     }
 }
 

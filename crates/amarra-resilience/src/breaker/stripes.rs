@@ -1,27 +1,15 @@
 //! Cells of good calls, one row a thread, that only their thread writes.
 
 use alloc::boxed::Box;
-use std::cell::Cell;
 use std::sync::OnceLock;
 
 use super::cells::mask_for;
 use super::sync::{AtomicU64, Ordering};
-
-/// How many threads have a row of their own; all others share the last one.
-const OWN: usize = 63;
-const ROWS: usize = OWN + 1;
-
-/// Cells a line holds, so that two rows never share one; twice the usual size of a cache line,
-/// because processors fetch the neighbour too.
-const LINE: usize = 16;
+use crate::row::{LINE, Line, OWN, ROWS};
 
 /// Where a count stops; see the cells' own.
 const FULL: u64 = 0xffff_ffff & !63;
 const COUNT: u64 = 0xffff_ffff;
-
-#[derive(Debug)]
-#[repr(align(128))]
-struct Line([AtomicU64; LINE]);
 
 /// The rows of one breaker, once it has them.
 ///
@@ -46,7 +34,7 @@ impl Stripes {
     #[inline]
     pub(super) fn mine(&self) -> Option<Mine<'_>> {
         let lines = self.0.get()?;
-        let row = slot::mine();
+        let row = crate::row::mine();
         row_of(lines, row).map(|lines| Mine { lines, own: row < OWN })
     }
 
@@ -55,8 +43,7 @@ impl Stripes {
     pub(super) fn inflate(&self, slots: u16) {
         self.0.get_or_init(|| {
             let per_row = usize::from(slots).saturating_add(1).div_ceil(LINE);
-            let line = || Line([const { AtomicU64::new(0) }; LINE]);
-            (0..per_row.saturating_mul(ROWS)).map(|_| line()).collect()
+            (0..per_row.saturating_mul(ROWS)).map(|_| Line::default()).collect()
         });
     }
 
@@ -68,7 +55,7 @@ impl Stripes {
             let seen = cell.map_or(0, |cell| cell.load(Ordering::Acquire));
             if seen >> 32 == mark & COUNT { seen & COUNT } else { 0 }
         };
-        let own: u64 = (0..slot::used()).map(count).fold(0, u64::saturating_add);
+        let own: u64 = (0..crate::row::used()).map(count).fold(0, u64::saturating_add);
         own.saturating_add(count(OWN))
     }
 }
@@ -136,72 +123,6 @@ impl Mine<'_> {
 #[inline]
 fn cell_mask(row: &[Line]) -> u64 {
     cell(row, 0).map_or(0, |mask| mask.load(Ordering::Relaxed))
-}
-
-/// Which row a thread writes: the lowest that no living thread has.
-mod slot {
-    use core::sync::atomic::{AtomicU64, AtomicUsize};
-
-    use super::{Cell, OWN, Ordering};
-
-    const UNKNOWN: usize = usize::MAX;
-
-    /// One bit a row that a living thread has.
-    static TAKEN: AtomicU64 = AtomicU64::new(0);
-    /// One above the highest row ever taken.
-    static USED: AtomicUsize = AtomicUsize::new(0);
-
-    std::thread_local! {
-        static ROW: Cell<usize> = const { Cell::new(UNKNOWN) };
-        static HELD: Held = Held::take();
-    }
-
-    #[inline]
-    pub(super) fn mine() -> usize {
-        let row = ROW.get();
-        if row == UNKNOWN { find() } else { row }
-    }
-
-    pub(super) fn used() -> usize {
-        USED.load(Ordering::Acquire)
-    }
-
-    #[cold]
-    fn find() -> usize {
-        // A thread that is being torn down shares the last row.
-        let row = HELD.try_with(|held| held.0).unwrap_or(OWN);
-        ROW.set(row);
-        row
-    }
-
-    /// Gives the row back when its thread ends. The next owner acquires what this one released, so
-    /// it sees every store of its own row.
-    struct Held(usize);
-
-    impl Held {
-        fn take() -> Self {
-            let lowest = |taken: u64| {
-                let row = taken.trailing_ones();
-                (row < 63).then(|| taken | (1 << row))
-            };
-            let taken = TAKEN.fetch_update(Ordering::AcqRel, Ordering::Acquire, lowest);
-            let row =
-                taken.map_or(OWN, |before| usize::try_from(before.trailing_ones()).unwrap_or(OWN));
-            if row < OWN {
-                USED.fetch_max(row.saturating_add(1), Ordering::AcqRel);
-            }
-            Self(row)
-        }
-    }
-
-    impl Drop for Held {
-        fn drop(&mut self) {
-            ROW.set(OWN);
-            if self.0 < OWN {
-                TAKEN.fetch_and(!(1 << self.0), Ordering::AcqRel);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

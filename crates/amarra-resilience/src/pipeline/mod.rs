@@ -195,7 +195,7 @@ impl Pipeline {
         Fut: Future<Output = Result<T, E>>,
     {
         let Entered { now, permit, _slot } = entered;
-        charge.spend(now);
+        charge.spend();
         let Attempt { number, deadline } = session.attempt();
         let deadline = deadline.no_later_than(now.plus(self.timeout));
         let until = deadline.at();
