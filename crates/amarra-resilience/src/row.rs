@@ -26,7 +26,7 @@ pub(crate) struct Tally(OnceLock<Box<[Line]>>);
 
 impl Tally {
     /// Adds one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn add(&self) {
         let Some(lines) = self.0.get() else { return self.add_first() };
         let row = mine();
@@ -65,7 +65,7 @@ std::thread_local! {
     static HELD: Held = Held::take();
 }
 
-#[inline]
+#[inline(always)]
 pub(crate) fn mine() -> usize {
     let row = ROW.get();
     if row == UNKNOWN { find() } else { row }

@@ -1,13 +1,15 @@
 //! The window of time: one cell a slice, and stripes of them once threads get in each other's way.
 //!
 //! Good calls are many and bad ones few, so they are counted apart. Bad ones go to the breaker's own
-//! cells, which all threads share. Good ones do too, until compare-and-swaps on them have failed
-//! a few times within one slice: then every thread gets cells of its own and counts there with a
-//! plain load and store. Whoever has to judge adds them all up.
+//! cells, which all threads share. Good ones do too, until there are many of them within one slice,
+//! or compare-and-swaps on them have failed a few times: then every thread gets cells of its own and
+//! counts there with a plain load and store, which costs a fifth. Whoever has to judge adds them
+//! all up. So a breaker of a key that is called now and then stays small, and a busy one is fast.
 //!
 //! A good call is counted in the slice that is current as far as anybody knows; only one in so many
-//! reads the clock to see whether it still is. How many follows the load: a thread that counted
-//! fewer than 64 calls in its last slice reads at each, and so is exact.
+//! reads the clock to see whether it still is. How many follows the load: at each of the first 128
+//! calls of a slice, then ever more seldom, so that the calls whose slice is only believed are at
+//! most one in 64 of those the slice has, and at most 63.
 
 use alloc::boxed::Box;
 
@@ -32,8 +34,11 @@ const SLOW: u64 = (1 << TAG) - 1;
 /// Failed compare-and-swaps within one slice that make a breaker grow stripes.
 const COLLISIONS_MAX: u32 = 16;
 
-/// Good calls a thread has to count in a slice for each clock reading it saves.
-const CALLS_PER_READING: u64 = 64;
+/// Good calls within one slice that make a breaker grow stripes.
+const BUSY: u64 = 1024;
+
+/// Good calls a slice must have for each one that reads no clock.
+const CALLS_PER_UNREAD: u32 = 6;
 
 /// Spreads epochs over the tags, so that two periods never share cells.
 const SPREAD: u64 = 0x9e37_79b1;
@@ -49,8 +54,6 @@ pub(super) struct Cells {
     current: AtomicU64,
     /// When it ends.
     ends: AtomicU64,
-    /// One less than the number of good calls per clock reading.
-    mask: AtomicU32,
     collisions: AtomicU32,
     /// One cell a slot, and one of slow calls a slot where slow calls count.
     cells: Box<[AtomicU64]>,
@@ -61,13 +64,13 @@ const fn number_of(current: u64) -> u64 {
     current >> 8
 }
 
-#[inline]
+#[inline(always)]
 const fn slot_of(current: u64) -> usize {
     (current & 0xff) as usize
 }
 
 /// Returns what tells slice `number` in `epoch` from all others that share its cell.
-#[inline]
+#[inline(always)]
 const fn mark(number: u64, epoch: u64) -> u64 {
     number.wrapping_add(epoch.wrapping_mul(SPREAD))
 }
@@ -83,7 +86,6 @@ impl Cells {
         Self {
             current: AtomicU64::new(0),
             ends: AtomicU64::new(settings.slice_nanos),
-            mask: AtomicU32::new(0),
             collisions: AtomicU32::new(0),
             cells: (0..cells).map(|_| AtomicU64::new(0)).collect(),
             stripes: Stripes::new(),
@@ -91,15 +93,23 @@ impl Cells {
     }
 
     /// Records a good call.
-    #[inline]
+    #[inline(always)]
     pub(super) fn good<N: Now>(&self, settings: &Settings, epoch: u64, now: N) {
-        if N::KNOWN || !self.good_unread(epoch) {
+        if N::KNOWN {
             self.good_at(settings, epoch, now.read().as_nanos());
+        } else if !self.good_unread(epoch) {
+            self.good_read(settings, epoch, now.read().as_nanos());
         }
     }
 
+    /// One call in so many.
+    #[inline(never)]
+    fn good_read(&self, settings: &Settings, epoch: u64, now: u64) {
+        self.good_at(settings, epoch, now);
+    }
+
     /// Records a good call without a clock; false when it takes one.
-    #[inline]
+    #[inline(always)]
     fn good_unread(&self, epoch: u64) -> bool {
         let current = self.current.load(Ordering::Acquire);
         let mark = mark(number_of(current), epoch);
@@ -108,25 +118,20 @@ impl Cells {
         }
         let Some(cell) = self.cells.get(slot_of(current)) else { return false };
         let seen = cell.load(Ordering::Relaxed);
-        let mask = u64::from(self.mask.load(Ordering::Relaxed));
         seen >> TAG == mark & 0xffff
-            && seen & mask != 0
+            && !reads_clock(seen & FIELD)
             && cell
                 .compare_exchange(seen, seen.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
     }
 
     /// Records a good call that ended at `now`.
-    #[inline]
+    #[inline(always)]
     fn good_at(&self, settings: &Settings, epoch: u64, now: u64) {
         let current = self.advance(settings, now);
         let (slot, number) = (slot_of(current), number_of(current));
         match self.stripes.mine() {
-            Some(mine) => {
-                let before = previous(slot, settings.slots);
-                let marks = (mark(number, epoch), mark(number.wrapping_sub(1), epoch));
-                mine.add((slot, marks.0), (before, marks.1), settings.every_max);
-            }
+            Some(mine) => mine.add(slot, mark(number, epoch)),
             None => self.add(settings, current, epoch, 0),
         }
     }
@@ -157,8 +162,12 @@ impl Cells {
             }
             let next = base.wrapping_add(1 << shift);
             match cell.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) if fresh => return self.pace(settings, current, epoch),
-                Ok(_) => return,
+                Ok(_) => {
+                    if shift == 0 && next & FIELD >= BUSY {
+                        self.stripes.inflate(settings.slots);
+                    }
+                    return;
+                }
                 Err(changed) => seen = changed,
             }
             if self.collisions.fetch_add(1, Ordering::Relaxed) >= COLLISIONS_MAX {
@@ -182,19 +191,8 @@ impl Cells {
         }
     }
 
-    /// Sets how often the clock is read in a slice that begins, by the calls of the one before.
-    fn pace(&self, settings: &Settings, current: u64, epoch: u64) {
-        let before = self.cells.get(previous(slot_of(current), settings.slots));
-        let tag = mark(number_of(current).wrapping_sub(1), epoch) & 0xffff;
-        let calls = before
-            .map(|cell| cell.load(Ordering::Relaxed))
-            .filter(|cell| cell >> TAG == tag)
-            .map_or(0, |cell| cell & FIELD);
-        self.mask.store(mask_for(calls, settings.every_max), Ordering::Relaxed);
-    }
-
     /// Moves to the slice of `now`, never back, and returns the current one.
-    #[inline]
+    #[inline(always)]
     fn advance(&self, settings: &Settings, now: u64) -> u64 {
         if now < self.ends.load(Ordering::Acquire) {
             return self.current.load(Ordering::Acquire);
@@ -276,9 +274,31 @@ impl Cells {
     }
 }
 
-/// Returns one less than how many calls go to one clock reading, after a slice of `calls`.
-pub(super) fn mask_for(calls: u64, every_max: u64) -> u32 {
-    let every = calls.checked_div(CALLS_PER_READING).unwrap_or(0).min(every_max).max(1);
-    let every = 1_u64 << every.ilog2();
-    u32::try_from(every.wrapping_sub(1)).unwrap_or(0)
+/// Tells whether the next good call of a slice that has `calls` reads the clock: each of the first
+/// 128, each second one of the next 128, and so on, each 64th at last.
+#[inline(always)]
+pub(super) const fn reads_clock(calls: u64) -> bool {
+    let rounds = calls >> CALLS_PER_UNREAD;
+    let rounds = if rounds > 64 { 64 } else { rounds };
+    let mask = (u64::MAX >> (rounds | 1).leading_zeros()) >> 1;
+    calls & mask == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_calls_read_the_clock_each_and_many_one_in_64() {
+        let readings = |calls| (0..calls).filter(|n| reads_clock(*n)).count();
+        assert_eq!(readings(128), 128);
+        assert_eq!(readings(256), 128 + 64);
+        let many = 1 << 20;
+        assert!(readings(many) < (many as usize / 64) + 500);
+        let mut unread = 0;
+        for n in 0..many {
+            unread = if reads_clock(n) { 0 } else { unread + 1 };
+            assert!(unread <= 63 && unread * 64 <= n, "{unread} after {n}");
+        }
+    }
 }

@@ -65,10 +65,6 @@ pub struct Config {
     pub cancelled: Lost,
     /// What a call counts as whose permit was dropped by a panic. Default failed.
     pub panicked: Lost,
-    /// The most good calls of one thread that one reading of the clock may stand for, 1 to 64,
-    /// rounded down to a power of two. Only a thread that counted 64 times as many in its last
-    /// slice goes that far, so slow traffic is exact anyway; 1 makes all of it exact. Default 64.
-    pub clock_every_max: u16,
     /// How many probes one half-open period admits, 1 to 1023. Default 3: one lucky or unlucky
     /// probe does not decide.
     pub half_open_permits: u16,
@@ -98,7 +94,6 @@ impl Default for Config {
             slow_calls: None,
             cancelled: Lost::Ignored,
             panicked: Lost::Failed,
-            clock_every_max: 64,
             half_open_permits: 3,
             half_open_wait: Duration::from_secs(10),
             open_wait: Duration::from_secs(1),
@@ -135,8 +130,6 @@ impl Config {
             check(slow.rate.get() > 0, "slow_calls.rate", "must be above zero")?;
             check(!slow.after.is_zero(), "slow_calls.after", "must be above zero")?;
         }
-        let sampled = (1..=64).contains(&self.clock_every_max);
-        check(sampled, "clock_every_max", "must be 1 to 64")?;
         let permits = (1..=1023).contains(&self.half_open_permits);
         check(permits, "half_open_permits", "must be 1 to 1023")?;
         check(!self.half_open_wait.is_zero(), "half_open_wait", "must be above zero")?;
@@ -173,8 +166,6 @@ mod tests {
         assert_eq!(config.validate().unwrap_err().field, "slow_calls.after");
         config.slow_calls = slow(Duration::from_secs(1), 0);
         assert_eq!(config.validate().unwrap_err().field, "slow_calls.rate");
-        check(|c| c.clock_every_max = 0, "clock_every_max");
-        check(|c| c.clock_every_max = 65, "clock_every_max");
         check(|c| c.half_open_permits = 0, "half_open_permits");
         check(|c| c.half_open_permits = 1024, "half_open_permits");
         check(|c| c.half_open_wait = Duration::ZERO, "half_open_wait");

@@ -72,6 +72,8 @@ pub(super) struct Engine {
     latest: AtomicU64,
     stale: AtomicU32,
     trips: AtomicU32,
+    /// A copy of the settings' own: it is read for every call.
+    slow_after: u64,
     /// What makes this breaker's jitter its own.
     seed: u64,
     window: Window,
@@ -87,6 +89,7 @@ impl Engine {
             latest: AtomicU64::new(0),
             stale: AtomicU32::new(0),
             trips: AtomicU32::new(0),
+            slow_after: settings.slow_after,
             seed,
             window: Window::new(&settings),
             settings,
@@ -104,13 +107,19 @@ impl Engine {
     }
 
     /// Tells whether calls are timed.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_timing(&self) -> bool {
-        self.settings.config.slow_calls.is_some()
+        self.slow_after != u64::MAX
+    }
+
+    /// Tells whether a call of `took` nanoseconds is slow.
+    #[inline(always)]
+    pub(super) fn is_slow(&self, took: u64) -> bool {
+        took >= self.slow_after
     }
 
     /// Takes note of the time and returns the latest seen.
-    #[inline]
+    #[inline(always)]
     pub(super) fn see(&self, now: u64) -> u64 {
         let latest = self.latest.load(Ordering::Relaxed);
         if now > latest {
@@ -120,7 +129,7 @@ impl Engine {
     }
 
     /// Returns the epoch when a call is simply admitted.
-    #[inline]
+    #[inline(always)]
     pub(super) fn admit_closed(&self) -> Option<u64> {
         let word = Word(self.word.load(Ordering::Acquire));
         let epoch = self.epoch.load(Ordering::Acquire);
@@ -128,7 +137,7 @@ impl Engine {
     }
 
     /// Records a good call of `epoch` when nothing follows from it; false when something may.
-    #[inline]
+    #[inline(always)]
     pub(super) fn finish_good(&self, epoch: u64, now: impl Now) -> bool {
         let closed = Word::new(Phase::Closed, epoch);
         if self.word.load(Ordering::Acquire) != closed.0
@@ -140,6 +149,18 @@ impl Engine {
             self.recheck(epoch, place);
         }
         true
+    }
+
+    /// Refuses a call when the breaker is open and its wait is not over.
+    #[inline(always)]
+    pub(super) fn refuse_open(&self, now: u64) -> Option<Rejected> {
+        let word = Word(self.word.load(Ordering::Acquire));
+        if word.phase() != Phase::Open {
+            return None;
+        }
+        let left = self.mark_of(word)?.checked_sub(self.see(now))?;
+        let retry_after = Duration::from_nanos(left);
+        (left > 0).then_some(Rejected { retry_after, reason: Reason::Open })
     }
 
     /// Admits a call and returns the epoch it belongs to.
@@ -368,6 +389,7 @@ impl Engine {
     }
 
     /// Returns the mark of the period of `word`, `None` when the breaker turned meanwhile.
+    #[inline(always)]
     fn mark_of(&self, word: Word) -> Option<u64> {
         let mark = self.mark.load(Ordering::Acquire);
         let after = Word(self.word.load(Ordering::Acquire));
@@ -397,8 +419,7 @@ impl Engine {
         if outcome == Outcome::Ignore {
             return None;
         }
-        let timed = config.slow_calls.is_some();
-        let slow = timed && (outcome == Outcome::Slow || self.settings.is_slow(done.took));
+        let slow = self.is_timing() && (outcome == Outcome::Slow || self.is_slow(done.took));
         Some(Record { failed: outcome == Outcome::Fail, slow })
     }
 

@@ -136,7 +136,7 @@ impl Breaker {
     ///
     /// # Cancellation
     /// Dropping the permit gives it back.
-    #[inline]
+    #[inline(always)]
     pub fn admit<N: Now>(&self, now: N) -> Result<Permit<'_>, Rejected> {
         let Some(epoch) = self.engine.admit_closed() else { return self.ask(now.read()) };
         let mut started = Monotonic::default();
@@ -153,7 +153,7 @@ impl Breaker {
     ///
     /// # Errors
     /// [`Rejected`] as [`admit`](Self::admit) would answer.
-    #[inline]
+    #[inline(always)]
     pub fn peek(&self, now: impl Now) -> Result<(), Rejected> {
         if self.engine.admit_closed().is_some() {
             return Ok(());
@@ -162,7 +162,7 @@ impl Breaker {
     }
 
     #[cfg(feature = "tower")]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn redeem(&self, ticket: Ticket) -> Permit<'_> {
         Permit::of_ticket(self, ticket)
     }
@@ -185,7 +185,7 @@ impl Breaker {
     /// assert_eq!(parsed, Ok(7));
     /// # Ok(()) }
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn call<T>(
         &self,
         clock: impl Fn() -> Monotonic,
@@ -207,7 +207,7 @@ impl Breaker {
     ///
     /// # Cancellation
     /// Dropping the future counts as cancelled, unless a panic drops it.
-    #[inline]
+    #[inline(always)]
     pub async fn run<F: Future>(
         &self,
         clock: impl Fn() -> Monotonic,
@@ -237,6 +237,9 @@ impl Breaker {
     /// Admits a call unless the breaker is simply closed.
     #[cold]
     fn ask(&self, now: Monotonic) -> Result<Permit<'_>, Rejected> {
+        if let Some(refused) = self.engine.refuse_open(now.as_nanos()) {
+            return Err(refused);
+        }
         let mut events = Events::default();
         let admitted = self.engine.admit(now.as_nanos(), &mut events);
         self.tell(&events);
@@ -253,7 +256,7 @@ impl Breaker {
         confirmed.map(|()| now)
     }
 
-    #[inline]
+    #[inline(always)]
     fn finish<N: Now>(
         &self,
         now: N,
@@ -263,7 +266,7 @@ impl Breaker {
         if N::KNOWN || self.engine.is_timing() {
             let now = now.read();
             let took = now.as_nanos().saturating_sub(started.as_nanos());
-            let quick = outcome == Outcome::Ok && !self.engine.settings().is_slow(took);
+            let quick = outcome == Outcome::Ok && !self.engine.is_slow(took);
             let good = quick && {
                 let at = if N::KNOWN { self.engine.see(now.as_nanos()) } else { now.as_nanos() };
                 self.engine.finish_good(epoch, Monotonic::from_nanos(at))

@@ -29,7 +29,7 @@ impl Mine {
         match self {}
     }
 
-    pub(super) fn add(self, _: (usize, u64), _: (usize, u64), _: u64) {
+    pub(super) fn add(self, _: usize, _: u64) {
         match self {}
     }
 }

@@ -22,7 +22,7 @@ pub struct Permit<'a> {
 }
 
 impl<'a> Permit<'a> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(breaker: &'a Breaker, epoch: u64, started: Monotonic) -> Self {
         Self { breaker, epoch, started, unwinding_before: is_unwinding() }
     }
@@ -53,7 +53,7 @@ impl<'a> Permit<'a> {
 
     /// Takes the permit apart from its breaker, for a future that holds the breaker itself.
     #[cfg(feature = "tower")]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn into_ticket(self) -> Ticket {
         let ticket = Ticket {
             epoch: self.epoch,
@@ -66,19 +66,22 @@ impl<'a> Permit<'a> {
 
     /// Puts it together again.
     #[cfg(feature = "tower")]
-    #[inline]
+    #[inline(always)]
     pub(super) fn of_ticket(breaker: &'a Breaker, ticket: Ticket) -> Self {
         let Ticket { epoch, started, unwinding_before } = ticket;
         Self { breaker, epoch, started, unwinding_before }
     }
 
-    #[inline]
-    pub(crate) fn watched<C: Fn() -> Monotonic>(self, clock: C) -> Watched<'a, C> {
-        Watched { permit: Some(self), clock }
+    #[inline(always)]
+    pub(crate) fn watched<C: Fn() -> Monotonic + Copy>(self, clock: C) -> Watched<'a, C> {
+        let (breaker, epoch, started) = (self.breaker, self.epoch, self.started);
+        let unwinding_before = self.unwinding_before;
+        core::mem::forget(self);
+        Watched { breaker, epoch, started, unwinding_before, clock }
     }
 
     /// Reports what the call answered.
-    #[inline]
+    #[inline(always)]
     pub fn finish(self, now: impl Now, outcome: Outcome) -> Finish {
         let (breaker, epoch, started) = (self.breaker, self.epoch, self.started);
         // Reported: there is nothing left to drop.
@@ -105,41 +108,41 @@ pub(crate) struct Ticket {
     unwinding_before: bool,
 }
 
-/// A permit with the clock that dates a panic of its call.
+/// A permit with the clock that dates a panic of its call. The clock is copied and so owns nothing
+/// that would have to be dropped.
 #[derive(Debug)]
-pub(crate) struct Watched<'a, C: Fn() -> Monotonic> {
-    permit: Option<Permit<'a>>,
+pub(crate) struct Watched<'a, C: Fn() -> Monotonic + Copy> {
+    breaker: &'a Breaker,
+    epoch: u64,
+    started: Monotonic,
+    unwinding_before: bool,
     clock: C,
 }
 
-impl<C: Fn() -> Monotonic> Watched<'_, C> {
-    #[inline]
-    pub(crate) fn finish(mut self, outcome: Outcome) {
-        if let Some(permit) = self.permit.take() {
-            permit.finish(&self.clock, outcome);
-        }
+impl<C: Fn() -> Monotonic + Copy> Watched<'_, C> {
+    #[inline(always)]
+    pub(crate) fn finish(self, outcome: Outcome) {
+        let (breaker, epoch, started, clock) = (self.breaker, self.epoch, self.started, self.clock);
+        // Reported: there is nothing left to drop.
+        core::mem::forget(self);
+        breaker.finish(clock, (epoch, started), outcome);
     }
-
-    /// Ends the call without an answer, which is what a drop does.
-    #[cfg(feature = "tower")]
-    #[cold]
-    pub(crate) fn lose(self) {}
 }
 
-impl<C: Fn() -> Monotonic> Drop for Watched<'_, C> {
-    #[inline]
+impl<C: Fn() -> Monotonic + Copy> Drop for Watched<'_, C> {
+    #[cold]
     fn drop(&mut self) {
-        if let Some(permit) = self.permit.take()
-            && is_unwinding()
-            && !permit.unwinding_before
-        {
-            permit.finish(&self.clock, Outcome::Panicked);
+        let of = (self.epoch, self.started);
+        if is_unwinding() && !self.unwinding_before {
+            self.breaker.finish(self.clock, of, Outcome::Panicked);
+        } else {
+            self.breaker.lose(of, Outcome::Cancelled);
         }
     }
 }
 
 #[cfg(feature = "std")]
-#[inline]
+#[inline(always)]
 fn is_unwinding() -> bool {
     std::thread::panicking()
 }
@@ -147,7 +150,7 @@ fn is_unwinding() -> bool {
 /// Without `std` nothing tells whether a panic is under way; where there is no `std` a panic
 /// usually aborts.
 #[cfg(not(feature = "std"))]
-#[inline]
+#[inline(always)]
 fn is_unwinding() -> bool {
     false
 }

@@ -14,8 +14,8 @@ pub(super) struct Settings {
     pub(super) slice_nanos: u64,
     /// How many slices; at least one.
     pub(super) slots: u16,
-    /// How many good calls one clock reading may stand for; a power of two.
-    pub(super) every_max: u64,
+    /// Nanoseconds from which on a call is slow, the most there are when none is.
+    pub(super) slow_after: u64,
     pub(super) observer: Option<Arc<dyn Observer>>,
 }
 
@@ -26,17 +26,12 @@ impl Settings {
             Window::Count { .. } => (Duration::MAX, 1),
         };
         let slice_nanos = nanos(span).checked_div(u64::from(slots)).unwrap_or(0).max(1);
-        let every_max = 1 << u64::from(config.clock_every_max.max(1)).ilog2();
-        Self { config, slice_nanos, slots, every_max, observer }
+        let slow_after = config.slow_calls.map_or(u64::MAX, |rule| nanos(rule.after));
+        Self { config, slice_nanos, slots, slow_after, observer }
     }
 
     pub(super) fn permits(&self) -> u64 {
         u64::from(self.config.half_open_permits)
-    }
-
-    /// Tells whether a call of `took` nanoseconds is slow.
-    pub(super) fn is_slow(&self, took: u64) -> bool {
-        self.config.slow_calls.is_some_and(|rule| took >= nanos(rule.after))
     }
 
     /// Returns which rate `counts` reach when they are taken out of `of_calls`.

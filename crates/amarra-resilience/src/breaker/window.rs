@@ -30,7 +30,7 @@ impl Window {
     }
 
     /// Records a call that was neither failed nor slow.
-    #[inline]
+    #[inline(always)]
     pub(super) fn good(&self, settings: &Settings, epoch: u64, now: impl Now) -> Option<Place> {
         match self {
             Self::Time(cells) => {

@@ -54,12 +54,12 @@ pub(super) struct Word(pub(super) u64);
 
 impl Word {
     /// Makes the word of a period that begins.
-    #[inline]
+    #[inline(always)]
     pub(super) const fn new(phase: Phase, epoch: u64) -> Self {
         Self(((phase as u64) << PHASE) | ((epoch & EPOCH_BITS) << EPOCH))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) const fn is_closed(self) -> bool {
         self.0 >> PHASE == 0
     }
@@ -91,7 +91,7 @@ impl Word {
     }
 
     /// Tells whether the low bits of `epoch` are this word's.
-    #[inline]
+    #[inline(always)]
     pub(super) const fn is_of(self, epoch: u64) -> bool {
         (self.0 >> EPOCH) & EPOCH_BITS == epoch & EPOCH_BITS
     }

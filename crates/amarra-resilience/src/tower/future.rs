@@ -24,7 +24,7 @@ pub(super) struct Lease<B: Deref<Target = Breaker>, C: Fn() -> Monotonic> {
 }
 
 impl<B: Deref<Target = Breaker> + Clone, C: Fn() -> Monotonic + Clone> Lease<B, C> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(breaker: &B, clock: &C) -> Result<Self, Rejected> {
         let ticket = breaker.admit(clock)?.into_ticket();
         Ok(Self { breaker: breaker.clone(), clock: clock.clone(), ticket: Some(ticket) })
@@ -32,7 +32,7 @@ impl<B: Deref<Target = Breaker> + Clone, C: Fn() -> Monotonic + Clone> Lease<B, 
 }
 
 impl<B: Deref<Target = Breaker>, C: Fn() -> Monotonic> Lease<B, C> {
-    #[inline]
+    #[inline(always)]
     fn finish(mut self, outcome: Outcome) {
         if let Some(ticket) = self.ticket.take() {
             self.breaker.redeem(ticket).finish(&self.clock, outcome);
@@ -41,10 +41,10 @@ impl<B: Deref<Target = Breaker>, C: Fn() -> Monotonic> Lease<B, C> {
 }
 
 impl<B: Deref<Target = Breaker>, C: Fn() -> Monotonic> Drop for Lease<B, C> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.breaker.redeem(ticket).watched(&self.clock).lose();
+            drop(self.breaker.redeem(ticket).watched(&self.clock));
         }
     }
 }
@@ -70,7 +70,7 @@ impl<F, B: Deref<Target = Breaker>, C: Fn() -> Monotonic, J> std::fmt::Debug
 }
 
 impl<F, B: Deref<Target = Breaker>, C: Fn() -> Monotonic, J> ResponseFuture<F, B, C, J> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn sent(inner: F, lease: Lease<B, C>, judge: J) -> Self {
         Self { inner: Some(inner), lease: Some(lease), refused: None, judge }
     }
@@ -89,7 +89,7 @@ where
 {
     type Output = Result<T, Refused<Rejected, E>>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Some(inner) = this.inner.as_pin_mut() {

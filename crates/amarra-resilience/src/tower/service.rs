@@ -56,7 +56,7 @@ where
     type Error = Refused<Rejected, S::Error>;
     type Future = ResponseFuture<S::Future, B, C, J>;
 
-    #[inline]
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         let (breaker, clock, _) = &self.guard;
         self.refused = breaker.peek(clock).err();
@@ -66,7 +66,7 @@ where
         self.inner.poll_ready(cx).map_err(Refused::Inner)
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let (breaker, clock, judge) = &self.guard;
         if let Some(refused) = self.refused.take() {

@@ -268,7 +268,6 @@ pub fn config() -> impl Strategy<Value = Config> {
             slow_calls: calls.3,
             cancelled,
             panicked: Lost::Failed,
-            clock_every_max: 64,
             half_open_permits,
             half_open_wait: ms(100),
             open_wait: ms(100),

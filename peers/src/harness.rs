@@ -1,0 +1,139 @@
+//! Interleaved rounds: each round runs every subject of a case once, so that whatever the machine
+//! does meanwhile happens to all of them.
+
+use std::sync::Barrier;
+use std::time::Instant;
+
+/// How often a subject is called in one round of about a millisecond.
+const CALLS: u32 = 200_000;
+
+/// How often a round that was interrupted is tried again.
+const TRIES: usize = 40;
+
+/// Something that can be called a number of times, from several threads at once.
+pub(crate) type Run = Box<dyn Fn(u32) + Send + Sync>;
+
+/// One subject of a case; the first of a case is the bare call.
+pub(crate) struct Subject {
+    pub(crate) name: &'static str,
+    pub(crate) run: Run,
+    /// A subject that costs microseconds is called less often.
+    pub(crate) calls: u32,
+}
+
+impl Subject {
+    pub(crate) fn new(name: &'static str, run: impl Fn(u32) + Send + Sync + 'static) -> Self {
+        Self { name, run: Box::new(run), calls: CALLS }
+    }
+
+}
+
+/// One question, and who answers it.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) threads: usize,
+    pub(crate) subjects: Vec<Subject>,
+}
+
+/// Where results go.
+pub(crate) struct Report {
+    json: bool,
+}
+
+impl Report {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    pub(crate) fn line(&self, line: &serde_json::Value, text: &str) {
+        if self.json {
+            println!("{line}");
+            eprintln!("{text}");
+        } else {
+            println!("{text}");
+        }
+    }
+}
+
+/// Measures a case and prints a line a subject.
+pub(crate) fn run(report: &Report, case: Case, rounds: usize) {
+    let mut times = vec![Vec::with_capacity(rounds); case.subjects.len()];
+    for subject in &case.subjects {
+        round(case.threads, subject);
+    }
+    for _ in 0..rounds {
+        for (subject, times) in case.subjects.iter().zip(&mut times) {
+            times.push(round(case.threads, subject));
+        }
+    }
+    let bare = median(&mut times[0]);
+    for (subject, times) in case.subjects.iter().zip(&mut times) {
+        let spent = median(times);
+        let added = spent - bare;
+        let value = (added * 100.0).round() / 100.0;
+        let (lowest, highest) = (times[0] - bare, times[times.len() - 1] - bare);
+        report.line(
+            &serde_json::json!({
+                "kind": "row", "subject": subject.name, "case": case.name, "metric": "added_ns",
+                "value": value,
+            }),
+            &format!(
+                "{:24} {:26} {added:>9.2} ns added, {lowest:.2} to {highest:.2} ({spent:.2} in all)",
+                case.name, subject.name
+            ),
+        );
+    }
+}
+
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_unstable_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Runs a subject once on each thread and returns nanoseconds per call; a round in which a thread
+/// was interrupted does not count.
+fn round(threads: usize, subject: &Subject) -> f64 {
+    let mut best = f64::MAX;
+    for _ in 0..TRIES {
+        let (nanos, quiet) = if threads == 1 {
+            timed(subject, || {})
+        } else {
+            let barrier = Barrier::new(threads);
+            let one = || timed(subject, || meet(&barrier));
+            let all: Vec<_> = std::thread::scope(|scope| {
+                let running: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+                running.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            let sum: f64 = all.iter().map(|(nanos, _)| nanos).sum();
+            (sum / threads as f64, all.iter().all(|(_, quiet)| *quiet))
+        };
+        best = best.min(nanos);
+        if quiet {
+            return nanos;
+        }
+    }
+    best
+}
+
+fn meet(barrier: &Barrier) {
+    barrier.wait();
+}
+
+fn timed(subject: &Subject, ready: impl FnOnce()) -> (f64, bool) {
+    ready();
+    let before = interruptions();
+    let started = Instant::now();
+    (subject.run)(subject.calls);
+    let nanos = started.elapsed().as_nanos() as f64 / f64::from(subject.calls);
+    (nanos, interruptions() == before)
+}
+
+/// How often this thread was taken off its processor against its will.
+fn interruptions() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"))
+        .and_then(|count| count.trim().parse().ok())
+        .unwrap_or(0)
+}
