@@ -240,4 +240,3 @@ fn deposits() -> Vec<Subject> {
         }),
     ]
 }
-

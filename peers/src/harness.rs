@@ -25,7 +25,6 @@ impl Subject {
     pub(crate) fn new(name: &'static str, run: impl Fn(u32) + Send + Sync + 'static) -> Self {
         Self { name, run: Box::new(run), calls: CALLS }
     }
-
 }
 
 /// One question, and who answers it.

@@ -16,6 +16,9 @@
 mod cases;
 mod clock;
 mod harness;
+mod subjects;
+
+use std::process::ExitCode;
 
 use clap::Parser;
 
@@ -33,22 +36,60 @@ struct Options {
     /// Only this subject and the bare call.
     #[arg(long)]
     subject: Option<String>,
+    /// Only the suite of defects, no measuring.
+    #[arg(long)]
+    suite: bool,
     /// Rounds whose median is reported.
     #[arg(long, default_value_t = 15)]
     rounds: usize,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let options = Options::parse();
     let report = Report::new(options.json);
-    let wanted = |only: &Option<String>, name: &str| {
-        only.as_deref().is_none_or(|only| name.contains(only))
-    };
+    let mut sound = true;
+    if options.only.is_none() || options.suite {
+        sound = suite(&report);
+    }
+    if options.suite {
+        return exit(sound);
+    }
+    let wanted =
+        |only: &Option<String>, name: &str| only.as_deref().is_none_or(|only| name.contains(only));
     for (name, threads, subjects) in cases::ALL {
         if wanted(&options.only, name) {
             let mut subjects = subjects();
-            subjects.retain(|s| s.name == "bare" || options.subject.as_deref().is_none_or(|only| s.name == only));
+            subjects.retain(|s| {
+                s.name == "bare" || options.subject.as_deref().is_none_or(|only| s.name == only)
+            });
             harness::run(&report, Case { name, threads: *threads, subjects }, options.rounds);
         }
     }
+    exit(sound)
+}
+
+fn exit(sound: bool) -> ExitCode {
+    if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs the suite of defects through every subject; tells whether ours has none.
+fn suite(report: &Report) -> bool {
+    let mut sound = true;
+    for subject in subjects::all() {
+        let found = amarra_resilience::suite::run(subject.as_ref());
+        for finding in &found.findings {
+            report.line(
+                &serde_json::json!({
+                    "kind": "defect", "subject": found.subject, "probe": finding.probe,
+                    "verdict": finding.verdict.to_string(), "seen": finding.seen,
+                }),
+                &format!(
+                    "{:24} {:4} {:7} {}",
+                    found.subject, finding.probe, finding.verdict, finding.seen
+                ),
+            );
+        }
+        sound &= found.subject != "amarra" || found.defects() == 0;
+    }
+    sound
 }

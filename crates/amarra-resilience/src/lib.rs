@@ -23,6 +23,8 @@ pub mod retry;
 mod row;
 #[cfg(feature = "std")]
 pub mod shed;
+#[cfg(feature = "suite")]
+pub mod suite;
 #[cfg(feature = "tower")]
 pub mod tower;
 

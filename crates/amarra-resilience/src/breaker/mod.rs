@@ -17,6 +17,8 @@ mod ramp;
 #[cfg(feature = "std")]
 mod registry;
 mod ring;
+#[cfg(test)]
+mod ring_tests;
 mod settings;
 mod state;
 #[cfg_attr(not(feature = "std"), path = "no_stripes.rs")]
@@ -159,12 +161,6 @@ impl Breaker {
             return Ok(());
         }
         self.engine.peek(now.read().as_nanos())
-    }
-
-    #[cfg(feature = "tower")]
-    #[inline(always)]
-    pub(crate) fn redeem(&self, ticket: Ticket) -> Permit<'_> {
-        Permit::of_ticket(self, ticket)
     }
 
     /// Runs `work` if it is admitted, and counts what it returned as `judge` says.

@@ -64,14 +64,6 @@ impl<'a> Permit<'a> {
         ticket
     }
 
-    /// Puts it together again.
-    #[cfg(feature = "tower")]
-    #[inline(always)]
-    pub(super) fn of_ticket(breaker: &'a Breaker, ticket: Ticket) -> Self {
-        let Ticket { epoch, started, unwinding_before } = ticket;
-        Self { breaker, epoch, started, unwinding_before }
-    }
-
     #[inline(always)]
     pub(crate) fn watched<C: Fn() -> Monotonic + Copy>(self, clock: C) -> Watched<'a, C> {
         let (breaker, epoch, started) = (self.breaker, self.epoch, self.started);
@@ -101,11 +93,31 @@ impl Drop for Permit<'_> {
 
 /// What a permit is apart from its breaker. Whoever has one owes the breaker its end.
 #[cfg(feature = "tower")]
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticket {
     epoch: u64,
     started: Monotonic,
     unwinding_before: bool,
+}
+
+#[cfg(feature = "tower")]
+impl Breaker {
+    /// Counts what the call of `ticket` answered.
+    #[inline(always)]
+    pub(crate) fn redeem(&self, ticket: Ticket, clock: impl Fn() -> Monotonic, outcome: Outcome) {
+        self.finish(clock, (ticket.epoch, ticket.started), outcome);
+    }
+
+    /// Counts the call of `ticket` as cancelled, or as panicked.
+    #[cold]
+    pub(crate) fn lose_ticket(&self, ticket: Ticket, clock: impl Fn() -> Monotonic) {
+        let of = (ticket.epoch, ticket.started);
+        if is_unwinding() && !ticket.unwinding_before {
+            self.finish(clock, of, Outcome::Panicked);
+        } else {
+            self.lose(of, Outcome::Cancelled);
+        }
+    }
 }
 
 /// A permit with the clock that dates a panic of its call. The clock is copied and so owns nothing

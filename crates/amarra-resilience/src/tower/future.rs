@@ -1,5 +1,6 @@
 //! The answer of a service behind a breaker.
 
+use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
@@ -9,74 +10,60 @@ use pin_project_lite::pin_project;
 
 use super::error::Refused;
 use super::layer::Judge;
-use crate::breaker::{Breaker, Outcome, Rejected, Ticket};
+use crate::breaker::{Breaker, Rejected, Ticket};
 use crate::time::Monotonic;
 
-/// A permit that holds its breaker.
-///
-/// # Cancellation
-/// Dropped unfinished it counts as cancelled, or as panicked when a panic drops it.
-#[derive(Debug)]
-pub(super) struct Lease<B: Deref<Target = Breaker>, C: Fn() -> Monotonic> {
-    breaker: B,
-    clock: C,
-    ticket: Option<Ticket>,
-}
-
-impl<B: Deref<Target = Breaker> + Clone, C: Fn() -> Monotonic + Clone> Lease<B, C> {
-    #[inline(always)]
-    pub(super) fn take(breaker: &B, clock: &C) -> Result<Self, Rejected> {
-        let ticket = breaker.admit(clock)?.into_ticket();
-        Ok(Self { breaker: breaker.clone(), clock: clock.clone(), ticket: Some(ticket) })
-    }
-}
-
-impl<B: Deref<Target = Breaker>, C: Fn() -> Monotonic> Lease<B, C> {
-    #[inline(always)]
-    fn finish(mut self, outcome: Outcome) {
-        if let Some(ticket) = self.ticket.take() {
-            self.breaker.redeem(ticket).finish(&self.clock, outcome);
-        }
-    }
-}
-
-impl<B: Deref<Target = Breaker>, C: Fn() -> Monotonic> Drop for Lease<B, C> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            drop(self.breaker.redeem(ticket).watched(&self.clock));
-        }
-    }
+/// Where a response is.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// The inner service works on it, and the breaker is owed its end.
+    Sent(Ticket),
+    Refused(Rejected),
+    Over,
 }
 
 pin_project! {
     /// Resolves to the inner service's answer, or at once to the refusal to call it.
+    ///
+    /// # Cancellation
+    /// Dropped before its end it counts as cancelled, or as panicked when a panic drops it.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, B: Deref<Target = Breaker>, C: Fn() -> Monotonic, J> {
         #[pin]
         inner: Option<F>,
-        lease: Option<Lease<B, C>>,
-        refused: Option<Rejected>,
-        judge: J,
+        stage: Stage,
+        guard: (B, C, J),
+    }
+
+    impl<F, B: Deref<Target = Breaker>, C: Fn() -> Monotonic, J> PinnedDrop
+        for ResponseFuture<F, B, C, J>
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let Stage::Sent(ticket) = *this.stage {
+                let (breaker, clock, _) = this.guard;
+                breaker.lose_ticket(ticket, &*clock);
+            }
+        }
     }
 }
 
-impl<F, B: Deref<Target = Breaker>, C: Fn() -> Monotonic, J> std::fmt::Debug
+impl<F, B: Deref<Target = Breaker>, C: Fn() -> Monotonic, J> fmt::Debug
     for ResponseFuture<F, B, C, J>
 {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ResponseFuture").field("refused", &self.refused).finish_non_exhaustive()
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").field("stage", &self.stage).finish_non_exhaustive()
     }
 }
 
 impl<F, B: Deref<Target = Breaker>, C: Fn() -> Monotonic, J> ResponseFuture<F, B, C, J> {
     #[inline(always)]
-    pub(super) fn sent(inner: F, lease: Lease<B, C>, judge: J) -> Self {
-        Self { inner: Some(inner), lease: Some(lease), refused: None, judge }
+    pub(super) fn sent(inner: F, ticket: Ticket, guard: (B, C, J)) -> Self {
+        Self { inner: Some(inner), stage: Stage::Sent(ticket), guard }
     }
 
-    pub(super) fn refused(refused: Rejected, judge: J) -> Self {
-        Self { inner: None, lease: None, refused: Some(refused), judge }
+    pub(super) fn refused(refused: Rejected, guard: (B, C, J)) -> Self {
+        Self { inner: None, stage: Stage::Refused(refused), guard }
     }
 }
 
@@ -92,16 +79,21 @@ where
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if let Some(inner) = this.inner.as_pin_mut() {
-            let answer = ready!(inner.poll(cx));
-            if let Some(lease) = this.lease.take() {
-                lease.finish(this.judge.judge(&answer));
+        let stage = *this.stage;
+        match (stage, this.inner.as_pin_mut()) {
+            (Stage::Sent(ticket), Some(inner)) => {
+                let answer = ready!(inner.poll(cx));
+                *this.stage = Stage::Over;
+                let (breaker, clock, judge) = this.guard;
+                breaker.redeem(ticket, &*clock, judge.judge(&answer));
+                Poll::Ready(answer.map_err(Refused::Inner))
             }
-            return Poll::Ready(answer.map_err(Refused::Inner));
+            (Stage::Refused(refused), _) => {
+                *this.stage = Stage::Over;
+                Poll::Ready(Err(Refused::Refused(refused)))
+            }
+            // Polled again after its end, which no caller may do, it stays pending.
+            _ => Poll::Pending,
         }
-        // Polled again after its end, which no caller may do, it stays pending.
-        this.refused
-            .take()
-            .map_or(Poll::Pending, |refused| Poll::Ready(Err(Refused::Refused(refused))))
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use tower_service::Service;
 
 use super::error::Refused;
-use super::future::{Lease, ResponseFuture};
+use super::future::ResponseFuture;
 use super::layer::Judge;
 use crate::breaker::{Breaker, Rejected};
 use crate::time::Monotonic;
@@ -68,14 +68,17 @@ where
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let (breaker, clock, judge) = &self.guard;
+        let guard = self.guard.clone();
         if let Some(refused) = self.refused.take() {
-            return ResponseFuture::refused(refused, judge.clone());
+            return ResponseFuture::refused(refused, guard);
         }
-        match Lease::take(breaker, clock) {
+        match self.guard.0.admit(&self.guard.1) {
             // The inner service stays ready for the next call.
-            Err(refused) => ResponseFuture::refused(refused, judge.clone()),
-            Ok(lease) => ResponseFuture::sent(self.inner.call(request), lease, judge.clone()),
+            Err(refused) => ResponseFuture::refused(refused, guard),
+            Ok(permit) => {
+                let ticket = permit.into_ticket();
+                ResponseFuture::sent(self.inner.call(request), ticket, guard)
+            }
         }
     }
 }

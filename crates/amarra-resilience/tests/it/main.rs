@@ -22,4 +22,6 @@ mod peer_defects;
 mod pipeline;
 mod registry;
 mod retry;
+mod suite;
 mod support;
+mod tower;
