@@ -75,13 +75,14 @@ impl Time {
     }
 }
 
+type MakePurse = fn(Rc<Time>, u8) -> Box<dyn Purse>;
 type Make = fn(Setup) -> Option<Box<dyn Guard>>;
 
 struct Peer {
     name: &'static str,
     time: Rc<Time>,
     breaker: Make,
-    purse: Option<fn(Rc<Time>, u8) -> Box<dyn Purse>>,
+    purse: Option<MakePurse>,
 }
 
 impl Subject for Peer {

@@ -8,11 +8,15 @@ pub mod config;
 pub mod time;
 
 #[cfg(feature = "std")]
+pub mod adaptive;
+#[cfg(feature = "std")]
 pub mod bulkhead;
 #[cfg(feature = "std")]
 pub mod deadline;
 #[cfg(feature = "std")]
 pub mod error;
+#[cfg(feature = "std")]
+pub mod hedge;
 #[cfg(feature = "std")]
 pub mod limiter;
 #[cfg(feature = "std")]
@@ -25,6 +29,8 @@ mod row;
 pub mod shed;
 #[cfg(feature = "suite")]
 pub mod suite;
+#[cfg(feature = "std")]
+pub mod throttle;
 #[cfg(feature = "tower")]
 pub mod tower;
 
@@ -32,6 +38,8 @@ pub use breaker::Breaker;
 pub use config::{ConfigError, PerMille};
 pub use time::{Monotonic, Now, Ticks};
 
+#[cfg(feature = "std")]
+pub use adaptive::Adaptive;
 #[cfg(feature = "std")]
 pub use breaker::Registry;
 #[cfg(feature = "std")]
@@ -41,8 +49,12 @@ pub use deadline::Deadline;
 #[cfg(feature = "std")]
 pub use error::{Error, Failed, Stop};
 #[cfg(feature = "std")]
+pub use hedge::{Hedge, hedge};
+#[cfg(feature = "std")]
 pub use limiter::{KeyedLimiter, Limiter};
 #[cfg(feature = "std")]
 pub use pipeline::{Attempt, CallOptions, Pipeline};
 #[cfg(feature = "std")]
 pub use retry::{Budget, Jitter, Policy, retry};
+#[cfg(feature = "std")]
+pub use throttle::Throttle;

@@ -41,10 +41,12 @@ pub use state::{
 
 use crate::config::ConfigError;
 use crate::time::{Monotonic, Now};
+#[cfg(feature = "std")]
+pub(crate) use cells::Cells;
 use engine::{Done, Engine, Events};
 #[cfg(feature = "tower")]
 pub(crate) use permit::Ticket;
-use settings::Settings;
+pub(crate) use settings::Settings;
 
 /// Stops calling what keeps failing, and finds out carefully when it is back.
 ///

@@ -1,6 +1,10 @@
 //! The breaker's own source over loom's atomics: every interleaving of a few threads, and every value
 //! a load may return by the memory model, checked against the laws.
-#![allow(dead_code, reason = "a model needs a part of what it compiles")]
+#![allow(
+    dead_code,
+    clippy::duplicate_mod,
+    reason = "the same source over other atomics, of which a model needs a part"
+)]
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

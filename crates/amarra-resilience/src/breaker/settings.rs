@@ -8,7 +8,7 @@ use super::state::{Cause, Counts, Observer};
 
 /// What all breakers of one configuration share.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     pub(super) config: Config,
     /// Length of a slice; at least one.
     pub(super) slice_nanos: u64,
@@ -20,7 +20,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn new(config: Config, observer: Option<Arc<dyn Observer>>) -> Self {
+    pub(crate) fn new(config: Config, observer: Option<Arc<dyn Observer>>) -> Self {
         let (span, slots) = match config.window {
             Window::Time { span, slices } => (span, slices.max(1)),
             Window::Count { .. } => (Duration::MAX, 1),

@@ -6,8 +6,11 @@ use super::{Call, Guard, Setup, Subject, Verdict};
 
 type Seen = (Verdict, String);
 
+/// A probe's name and what it does.
+type Probe = (&'static str, fn(&dyn Subject) -> Seen);
+
 /// Every probe by its name.
-pub(super) const ALL: &[(&str, fn(&dyn Subject) -> Seen)] = &[
+pub(super) const ALL: &[Probe] = &[
     ("P1", herd),
     ("P2", cancelled),
     ("P3", late),
@@ -22,6 +25,9 @@ pub(super) const ALL: &[(&str, fn(&dyn Subject) -> Seen)] = &[
 
 /// Short enough to sleep through, where time is real.
 const WAIT: Duration = Duration::from_millis(50);
+
+/// Long enough for it to be over.
+const WAITED: Duration = Duration::from_millis(55);
 
 /// More calls than any setup here needs to open.
 const CALLS_MAX: usize = 20_000;
@@ -48,7 +54,7 @@ fn trip(guard: &dyn Guard) -> usize {
 fn half_open(subject: &dyn Subject) -> Option<Box<dyn Guard>> {
     let guard = subject.breaker(setup())?;
     trip(guard.as_ref());
-    subject.pass(WAIT.saturating_add(WAIT / 10));
+    subject.pass(WAITED);
     Some(guard)
 }
 
@@ -71,7 +77,7 @@ fn late(subject: &dyn Subject) -> Seen {
         let Some(guard) = subject.breaker(setup()) else { return absent() };
         let old = guard.start();
         trip(guard.as_ref());
-        subject.pass(WAIT.saturating_add(WAIT / 10));
+        subject.pass(WAITED);
         let probe = guard.start();
         if let Some(old) = old {
             old.finish(ok);

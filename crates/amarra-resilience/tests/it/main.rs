@@ -11,11 +11,13 @@
     reason = "tests fail by panicking"
 )]
 
+mod adaptive;
 mod amplification;
 mod automaton;
 mod breaker;
 mod bulkhead;
 mod cancel;
+mod hedge;
 mod limiter;
 mod model;
 mod peer_defects;
@@ -24,4 +26,5 @@ mod registry;
 mod retry;
 mod suite;
 mod support;
+mod throttle;
 mod tower;
