@@ -49,12 +49,24 @@ pub enum Winner {
 pub async fn hedge<T, E, Fut>(
     env: &Environment,
     plan: Hedge<'_>,
-    mut call: impl FnMut(Winner) -> Fut,
+    call: impl FnMut(Winner) -> Fut,
 ) -> Result<(T, Winner), E>
 where
     Fut: Future<Output = Result<T, E>>,
 {
     plan.budget.deposit();
+    race(env, plan, call).await
+}
+
+/// Hedges a call that somebody else has deposited for.
+pub(crate) async fn race<T, E, Fut>(
+    env: &Environment,
+    plan: Hedge<'_>,
+    mut call: impl FnMut(Winner) -> Fut,
+) -> Result<(T, Winner), E>
+where
+    Fut: Future<Output = Result<T, E>>,
+{
     let late = env.timer.sleep_until(env.monotonic().plus(plan.after));
     let mut first = pin!(Some(call(Winner::First)));
     {

@@ -34,7 +34,7 @@ fn run(budget: &Budget, script: Script) -> Run {
         }
     };
     let answer = world.run(hedge(&env, Hedge { after: ms(50), budget }, call));
-    let millis = env.monotonic().since(at(0)).as_millis() as u64;
+    let millis = u64::try_from(env.monotonic().since(at(0)).as_millis()).unwrap();
     Run { answer, calls: calls.get(), millis, tokens: budget.tokens(at(0)) }
 }
 
