@@ -1,13 +1,14 @@
 //! The cases and their subjects.
 
+use std::error::Error;
 use std::future::Future;
 use std::hint::black_box;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use amarra_resilience::breaker::{Breaker, Config, Mode, Outcome, SlowCalls};
+use amarra_resilience::breaker::{Breaker, Config, Outcome, SlowCalls};
 use amarra_resilience::retry::{Budget, BudgetConfig};
 use amarra_resilience::tower::BreakerLayer;
 use amarra_resilience::{Monotonic, PerMille};
@@ -17,18 +18,22 @@ use tower::{Layer, Service};
 use crate::clock::{exact, ticking};
 use crate::harness::Subject;
 
-/// A case: its name, on how many threads, and who takes part.
-type Entry = (&'static str, usize, fn() -> Vec<Subject>);
+/// A case: its name, on how many threads, who takes part, and what share of the best peer's figure
+/// ours may be, in thousandths.
+type Entry = (&'static str, usize, fn() -> Made, u32);
+
+/// The subjects of a case, or why one cannot be made.
+type Made = Result<Vec<Subject>, Box<dyn Error>>;
 
 /// Every case, in the order of the table.
 pub(crate) const ALL: &[Entry] = &[
-    ("closed-success", 1, closed),
-    ("closed-success-2-threads", 2, closed),
-    ("slow-call", 1, slow),
-    ("tower-layer", 1, layers),
-    ("reject", 1, reject),
-    ("budget-deposit", 1, deposits),
-    ("budget-deposit-2-threads", 2, deposits),
+    ("closed-success", 1, closed, 500),
+    ("closed-success-2-threads", 2, closed, 500),
+    ("slow-call", 1, slow, 500),
+    ("tower-layer", 1, layers, 100),
+    ("reject", 1, reject, 500),
+    ("budget-deposit", 1, deposits, 100),
+    ("budget-deposit-2-threads", 2, deposits, 100),
 ];
 
 /// The call that is guarded.
@@ -44,8 +49,8 @@ fn times(n: u32, mut call: impl FnMut(u32)) {
     }
 }
 
-fn breaker(config: Config) -> Breaker {
-    Breaker::new("b", config, 1).unwrap()
+fn breaker(config: Config) -> Result<Breaker, Box<dyn Error>> {
+    Ok(Breaker::new("b", config, 1)?)
 }
 
 fn bare() -> Subject {
@@ -62,24 +67,25 @@ fn consecutive() -> impl failsafe::CircuitBreaker + Send + Sync {
     failsafe::Config::new().failure_policy(policy).build()
 }
 
-fn closed() -> Vec<Subject> {
+fn closed() -> Made {
     use failsafe::CircuitBreaker as _;
-    let (ours, exactly) = (breaker(Config::default()), breaker(Config::default()));
+    let (ours, exactly) = (breaker(Config::default())?, breaker(Config::default())?);
     let count = amarra_resilience::breaker::Window::Count { calls: 100 };
-    let counting = breaker(Config { window: count, ..Config::default() });
+    let counting = breaker(Config { window: count, ..Config::default() })?;
     let recloser = recloser();
     let default = failsafe::Config::new().build();
     let consecutive = consecutive();
-    vec![
+    Ok(vec![
         bare(),
         Subject::new("amarra", move |n| {
             times(n, |i| _ = black_box(ours.call(exact, Outcome::of_result, || work(i))));
         }),
         Subject::new("amarra, clock each call", move |n| {
             times(n, |i| {
-                let permit = exactly.admit(exact()).unwrap();
-                let out = black_box(work(i));
-                permit.finish(exact(), Outcome::of_result(&out));
+                if let Ok(permit) = exactly.admit(exact()) {
+                    let out = black_box(work(i));
+                    permit.finish(exact(), Outcome::of_result(&out));
+                }
             });
         }),
         Subject::new("amarra, count window", move |n| {
@@ -94,7 +100,7 @@ fn closed() -> Vec<Subject> {
         Subject::new("failsafe, consecutive", move |n| {
             times(n, |i| _ = black_box(consecutive.call(|| work(i))));
         }),
-    ]
+    ])
 }
 
 fn slow_calls() -> Config {
@@ -102,10 +108,10 @@ fn slow_calls() -> Config {
     Config { slow_calls: Some(rule), ..Config::default() }
 }
 
-fn slow() -> Vec<Subject> {
+fn slow() -> Made {
     let ticks = ticking();
-    let (ticked, exactly) = (breaker(slow_calls()), breaker(slow_calls()));
-    vec![
+    let (ticked, exactly) = (breaker(slow_calls())?, breaker(slow_calls())?);
+    Ok(vec![
         bare(),
         Subject::new("amarra", move |n| {
             let clock = || ticks.now();
@@ -114,7 +120,7 @@ fn slow() -> Vec<Subject> {
         Subject::new("amarra, exact clock", move |n| {
             times(n, |i| _ = black_box(exactly.call(exact, Outcome::of_result, || work(i))));
         }),
-    ]
+    ])
 }
 
 /// The service that is guarded.
@@ -150,12 +156,14 @@ where
     S: Service<u32> + Send + 'static,
 {
     let service = Mutex::new(service);
-    Subject::new(name, move |n| serve(&mut *service.lock().unwrap(), n))
+    Subject::new(name, move |n| {
+        serve(&mut *service.lock().unwrap_or_else(PoisonError::into_inner), n)
+    })
 }
 
-fn layers() -> Vec<Subject> {
-    let ours = Arc::new(breaker(Config::default()));
-    let leaked: &'static Breaker = Box::leak(Box::new(breaker(Config::default())));
+fn layers() -> Made {
+    let ours = Arc::new(breaker(Config::default())?);
+    let leaked: &'static Breaker = Box::leak(Box::new(breaker(Config::default())?));
     let long = Duration::from_secs(600);
     let old = tower_circuitbreaker::circuit_breaker_builder::<u32, u32>()
         .sliding_window_size(100)
@@ -164,29 +172,26 @@ fn layers() -> Vec<Subject> {
     let new = tower_resilience_circuitbreaker::CircuitBreakerLayer::builder()
         .sliding_window_size(100)
         .wait_duration_in_open(long)
-        .build()
-        .unwrap();
-    vec![
+        .build()?;
+    Ok(vec![
         served("bare", Echo),
         served("amarra", BreakerLayer::new(leaked, exact).layer(Echo)),
         served("amarra, in an Arc", BreakerLayer::new(ours, exact).layer(Echo)),
         served("tower-circuitbreaker", old.layer(Echo)),
         served("tower-resilience", new.layer(Echo)),
-    ]
+    ])
 }
 
-fn reject() -> Vec<Subject> {
+fn reject() -> Made {
     use failsafe::CircuitBreaker as _;
-    let (ticks, ours, exactly) = (ticking(), breaker(long_open()), breaker(long_open()));
-    let forced = breaker(Config::default());
-    forced.set_mode(exact, Mode::ForcedOpen);
+    let (ticks, ours, exactly) = (ticking(), breaker(long_open())?, breaker(long_open())?);
     open(&ours);
     open(&exactly);
     let recloser = recloser();
     times(200, |_| _ = recloser.call(|| Err::<(), ()>(())));
     let consecutive = consecutive();
     times(10, |_| _ = consecutive.call(|| Err::<(), ()>(())));
-    vec![
+    Ok(vec![
         // Nothing is called: what is added is all there is.
         Subject::new("bare", |n| times(n, |i| _ = black_box(i))),
         Subject::new("amarra", move |n| {
@@ -208,7 +213,7 @@ fn reject() -> Vec<Subject> {
         Subject::new("failsafe, consecutive", move |n| {
             times(n, |i| assert!(black_box(consecutive.call(|| work(i))).is_err()));
         }),
-    ]
+    ])
 }
 
 fn long_open() -> Config {
@@ -218,13 +223,15 @@ fn long_open() -> Config {
 
 fn open(breaker: &Breaker) {
     let now: Monotonic = exact();
-    breaker.admit(now).unwrap().finish(now, Outcome::Fail);
+    if let Ok(permit) = breaker.admit(now) {
+        permit.finish(now, Outcome::Fail);
+    }
 }
 
-fn deposits() -> Vec<Subject> {
-    let ours = Budget::new(BudgetConfig::default()).unwrap();
+fn deposits() -> Made {
+    let ours = Budget::new(BudgetConfig::default())?;
     let theirs = TpsBudget::new(Duration::from_secs(10), 1, 0.1);
-    vec![
+    Ok(vec![
         Subject::new("bare", |n| times(n, |i| _ = black_box(i))),
         Subject::new("amarra", move |n| {
             times(n, |i| {
@@ -238,5 +245,5 @@ fn deposits() -> Vec<Subject> {
                 theirs.deposit();
             });
         }),
-    ]
+    ])
 }

@@ -54,8 +54,11 @@ impl Report {
     }
 }
 
-/// Measures a case and prints a line a subject.
-pub(crate) fn run(report: &Report, case: Case, rounds: usize) {
+/// What a subject adds to the bare call, in nanoseconds.
+pub(crate) type Added = (&'static str, f64);
+
+/// Measures a case, prints a line a subject, and returns what each adds.
+pub(crate) fn run(report: &Report, case: Case, rounds: usize) -> Vec<Added> {
     let mut times = vec![Vec::with_capacity(rounds); case.subjects.len()];
     for subject in &case.subjects {
         round(case.threads, subject);
@@ -66,22 +69,39 @@ pub(crate) fn run(report: &Report, case: Case, rounds: usize) {
         }
     }
     let bare = median(&mut times[0]);
+    let mut all = Vec::new();
     for (subject, times) in case.subjects.iter().zip(&mut times) {
         let spent = median(times);
         let added = spent - bare;
+        all.push((subject.name, added));
         let value = (added * 100.0).round() / 100.0;
         let (lowest, highest) = (times[0] - bare, times[times.len() - 1] - bare);
+        let text = format!("{:24} {:26} {added:>9.2} ns added", case.name, subject.name);
         report.line(
             &serde_json::json!({
                 "kind": "row", "subject": subject.name, "case": case.name, "metric": "added_ns",
                 "value": value,
             }),
-            &format!(
-                "{:24} {:26} {added:>9.2} ns added, {lowest:.2} to {highest:.2} ({spent:.2} in all)",
-                case.name, subject.name
-            ),
+            &format!("{text}, {lowest:.2} to {highest:.2} ({spent:.2} in all)"),
         );
     }
+    all
+}
+
+/// Tells whether our figure is at most `thousandths` of the best peer's: a ratio within one run
+/// says the same on a busy machine as on an idle one.
+pub(crate) fn check(report: &Report, case: &str, all: &[Added], thousandths: u32) -> bool {
+    let ours = all.iter().find(|(name, _)| *name == "amarra");
+    let peers = all.iter().filter(|(name, _)| *name != "bare" && !name.starts_with("amarra"));
+    let best = peers.min_by(|a, b| a.1.total_cmp(&b.1));
+    let (Some((_, ours)), Some((peer, best))) = (ours, best) else { return true };
+    let ok = *ours <= best * f64::from(thousandths) / 1000.0;
+    let word = if ok { "ok" } else { "FAILED" };
+    report.line(
+        &serde_json::json!({"kind": "check", "case": case, "peer": peer, "ok": ok}),
+        &format!("{case:24} ours {ours:.2}, {peer} {best:.2}, bound {thousandths} ‰: {word}"),
+    );
+    ok
 }
 
 fn median(times: &mut [f64]) -> f64 {
@@ -101,7 +121,7 @@ fn round(threads: usize, subject: &Subject) -> f64 {
             let one = || timed(subject, || meet(&barrier));
             let all: Vec<_> = std::thread::scope(|scope| {
                 let running: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
-                running.into_iter().map(|thread| thread.join().unwrap()).collect()
+                running.into_iter().map(|t| t.join().unwrap_or((f64::MAX, false))).collect()
             });
             let sum: f64 = all.iter().map(|(nanos, _)| nanos).sum();
             (sum / threads as f64, all.iter().all(|(_, quiet)| *quiet))

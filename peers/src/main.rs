@@ -7,8 +7,6 @@
     clippy::float_arithmetic,
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
-    clippy::unwrap_used,
-    clippy::expect_used,
     clippy::indexing_slicing,
     reason = "a program on a developer's machine: it prints and measures wall time"
 )]
@@ -18,6 +16,7 @@ mod clock;
 mod harness;
 mod subjects;
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -36,6 +35,9 @@ struct Options {
     /// Only this subject and the bare call.
     #[arg(long)]
     subject: Option<String>,
+    /// Fail when a figure of ours is above its share of the best peer's.
+    #[arg(long)]
+    check: bool,
     /// Only the suite of defects, no measuring.
     #[arg(long)]
     suite: bool,
@@ -45,37 +47,46 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    match compare(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs what is asked for; tells whether ours has no defect and stays within its bounds.
+fn compare(options: &Options) -> Result<bool, Box<dyn Error>> {
     let report = Report::new(options.json);
     let mut sound = true;
     if options.only.is_none() || options.suite {
-        sound = suite(&report);
+        sound = suite(&report)?;
     }
     if options.suite {
-        return exit(sound);
+        return Ok(sound);
     }
     let wanted =
         |only: &Option<String>, name: &str| only.as_deref().is_none_or(|only| name.contains(only));
-    for (name, threads, subjects) in cases::ALL {
+    for (name, threads, subjects, bound) in cases::ALL {
         if wanted(&options.only, name) {
-            let mut subjects = subjects();
+            let mut subjects = subjects()?;
             subjects.retain(|s| {
                 s.name == "bare" || options.subject.as_deref().is_none_or(|only| s.name == only)
             });
-            harness::run(&report, Case { name, threads: *threads, subjects }, options.rounds);
+            let case = Case { name, threads: *threads, subjects };
+            let all = harness::run(&report, case, options.rounds);
+            sound &= !options.check || harness::check(&report, name, &all, *bound);
         }
     }
-    exit(sound)
-}
-
-fn exit(sound: bool) -> ExitCode {
-    if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok(sound)
 }
 
 /// Runs the suite of defects through every subject; tells whether ours has none.
-fn suite(report: &Report) -> bool {
+fn suite(report: &Report) -> Result<bool, Box<dyn Error>> {
     let mut sound = true;
-    for subject in subjects::all() {
+    for subject in subjects::all()? {
         let found = amarra_resilience::suite::run(subject.as_ref());
         for finding in &found.findings {
             report.line(
@@ -91,5 +102,5 @@ fn suite(report: &Report) -> bool {
         }
         sound &= found.subject != "amarra" || found.defects() == 0;
     }
-    sound
+    Ok(sound)
 }

@@ -10,9 +10,9 @@ use tower::retry::budget::{Budget as _, TpsBudget};
 use tower::{Layer, Service};
 
 /// Every subject.
-pub(crate) fn all() -> Vec<Box<dyn Subject>> {
-    let time = Rc::new(Time::new());
-    vec![
+pub(crate) fn all() -> std::io::Result<Vec<Box<dyn Subject>>> {
+    let time = Rc::new(Time::new()?);
+    Ok(vec![
         Box::new(Ours(Amarra::default())),
         Box::new(Peer { name: "recloser 1.4", time: time.clone(), breaker: recloser, purse: None }),
         Box::new(Peer { name: "failsafe 1.3", time: time.clone(), breaker: failsafe, purse: None }),
@@ -29,7 +29,7 @@ pub(crate) fn all() -> Vec<Box<dyn Subject>> {
             purse: None,
         }),
         Box::new(Peer { name: "tower 0.5", time, breaker: |_| None, purse: Some(tps) }),
-    ]
+    ])
 }
 
 fn allocated(work: &mut dyn FnMut()) -> i64 {
@@ -69,9 +69,9 @@ impl Subject for Ours {
 struct Time(Runtime);
 
 impl Time {
-    fn new() -> Self {
+    fn new() -> std::io::Result<Self> {
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        Self(builder.enable_time().start_paused(true).build().unwrap())
+        Ok(Self(builder.enable_time().start_paused(true).build()?))
     }
 }
 

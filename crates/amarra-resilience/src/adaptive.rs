@@ -102,8 +102,8 @@ struct Learned {
 /// Bounds how many calls are out by what the callee shows it can bear.
 ///
 /// After each window the limit is multiplied by how much longer than the shortest calls the calls
-/// took, and grows by its square root, so that a callee with room is found out. It settles where the
-/// two cancel out.
+/// took, and grows by its square root, so that a callee with room is found out. It settles where
+/// the two cancel out.
 ///
 /// # Laws
 /// - ADP-1 never more than the limit are out, and the limit stays within its bounds.

@@ -31,8 +31,8 @@ pub enum Winner {
 /// Makes a call, and a second one when the first is late; the first success of both is the answer,
 /// and the other is dropped where it stands.
 ///
-/// Only for calls of which two have the effect of one. A first call that fails is not repeated: that
-/// is what retry is for.
+/// Only for calls of which two have the effect of one. A first call that fails is not repeated:
+/// that is what retry is for.
 ///
 /// # Laws
 /// - HDG-1 at most two calls, the second paid from the budget before it is sent.

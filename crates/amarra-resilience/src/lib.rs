@@ -27,7 +27,7 @@ pub mod retry;
 mod row;
 #[cfg(feature = "std")]
 pub mod shed;
-#[cfg(feature = "suite")]
+#[cfg(feature = "std")]
 pub mod suite;
 #[cfg(feature = "std")]
 pub mod throttle;

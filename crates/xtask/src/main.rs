@@ -11,6 +11,7 @@ mod ci;
 mod lint;
 mod mutants;
 mod output;
+mod peers;
 mod run;
 mod services;
 mod test;
@@ -62,6 +63,8 @@ enum Verb {
         #[arg(long)]
         quick: bool,
     },
+    /// Compares a crate with its peers: what a call costs, and which known defects they have.
+    Peers(peers::Options),
     /// What the pipeline runs: `test`, with its environment checked first.
     Ci,
 }
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Verb::Mutants { only, seeds, quick } => {
             mutants::run(&out, &mutants::Options { only, seeds, quick, sample: None })
         }
+        Verb::Peers(options) => peers::run(&out, &options),
         Verb::Ci => ci::run(&out),
     };
     match result {

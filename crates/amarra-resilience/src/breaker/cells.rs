@@ -1,10 +1,11 @@
 //! The window of time: one cell a slice, and stripes of them once threads get in each other's way.
 //!
-//! Good calls are many and bad ones few, so they are counted apart. Bad ones go to the breaker's own
-//! cells, which all threads share. Good ones do too, until there are many of them within one slice,
-//! or compare-and-swaps on them have failed a few times: then every thread gets cells of its own and
-//! counts there with a plain load and store, which costs a fifth. Whoever has to judge adds them
-//! all up. So a breaker of a key that is called now and then stays small, and a busy one is fast.
+//! Good calls are many and bad ones few, so they are counted apart. Bad ones go to the breaker's
+//! own cells, which all threads share. Good ones do too, until there are many of them within one
+//! slice, or compare-and-swaps on them have failed a few times: then every thread gets cells of its
+//! own and counts there with a plain load and store, which costs a fifth. Whoever has to judge adds
+//! them all up. So a breaker of a key that is called now and then stays small, and a busy one is
+//! fast.
 //!
 //! A good call is counted in the slice that is current as far as anybody knows; only one in so many
 //! reads the clock to see whether it still is. How many follows the load: at each of the first 128
@@ -46,8 +47,8 @@ const SPREAD: u64 = 0x9e37_79b1;
 /// The cells of one breaker.
 ///
 /// # State
-/// Cell `n % slots` holds slice `n` when its tag says so, and otherwise nothing that counts. Nothing
-/// loops over missed slices: an idle month costs as much as an idle second.
+/// Cell `n % slots` holds slice `n` when its tag says so, and otherwise nothing that counts.
+/// Nothing loops over missed slices: an idle month costs as much as an idle second.
 #[derive(Debug)]
 pub(crate) struct Cells {
     /// The latest slice seen: its number, and in the low 8 bits its slot.

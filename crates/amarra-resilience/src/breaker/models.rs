@@ -1,5 +1,5 @@
-//! The breaker's own source over loom's atomics: every interleaving of a few threads, and every value
-//! a load may return by the memory model, checked against the laws.
+//! The breaker's own source over loom's atomics: every interleaving of a few threads, and every
+//! value a load may return by the memory model, checked against the laws.
 #![allow(
     dead_code,
     clippy::duplicate_mod,

@@ -7,9 +7,9 @@ use crate::time::{Monotonic, Now};
 /// The permission to make one call.
 ///
 /// # Cancellation
-/// Dropped unfinished it is given back; dropped because the call panicked it is a failure, as of the
-/// latest time the breaker knows: a drop has no clock. Where the breaker is asked with a clock that
-/// is only read when it must be, [`Breaker::call`] dates a panic exactly.
+/// Dropped unfinished it is given back; dropped because the call panicked it is a failure, as of
+/// the latest time the breaker knows: a drop has no clock. Where the breaker is asked with a clock
+/// that is only read when it must be, [`Breaker::call`] dates a panic exactly.
 #[derive(Debug)]
 #[must_use = "a permit dropped at once admits nothing"]
 pub struct Permit<'a> {

@@ -230,8 +230,8 @@ impl<S> Builder<S> {
         self.gate(Gate::Limiter, |p| p.gates.limiter = Some(limiter))
     }
 
-    /// Races a second call against one that has not answered `after` it was sent, for calls that are
-    /// idempotent; it is paid from the retry's budget.
+    /// Races a second call against one that has not answered `after` it was sent, for calls that
+    /// are idempotent; it is paid from the retry's budget.
     pub fn hedge(self, after: Duration) -> Builder<S::Then>
     where
         S: MayTake<AtGates>,

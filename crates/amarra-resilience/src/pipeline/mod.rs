@@ -61,8 +61,8 @@ impl CallOptions {
 /// outside of the breaker would count calls that are never sent.
 ///
 /// # Laws
-/// - PIP-1 the order above, unless [`Builder::unusual_order`] was called; what one stage refuses, the
-///   stages within it never see.
+/// - PIP-1 the order above, unless [`Builder::unusual_order`] was called; what one stage refuses,
+///   the stages within it never see.
 /// - PIP-2 a try that was never sent is `Transient`, and neither the breaker nor the budget counts
 ///   it.
 /// - PIP-3 a call that waited for its place is sent only if the breaker still agrees.

@@ -1,8 +1,9 @@
-//! Ten defects found in circuit breakers and retry budgets, as a suite any crate can be run through.
+//! Ten defects found in circuit breakers and retry budgets, as a suite any crate can be run
+//! through.
 //!
 //! Implement [`Subject`] for a breaker, [`run`] it, and read the [`Report`]. [`Amarra`] is this
-//! crate's own, and an example. Nothing here reads a clock: a subject lets time pass as it can, by a
-//! virtual clock or by sleeping.
+//! crate's own, and an example. Nothing here reads a clock: a subject lets time pass as it can, by
+//! a virtual clock or by sleeping.
 //!
 //! | probe | defect |
 //! |---|---|

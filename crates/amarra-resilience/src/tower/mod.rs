@@ -1,8 +1,8 @@
 //! tower middleware: a breaker and a rate limiter around a `Service`.
 //!
 //! Both honour `poll_ready`: what refuses is asked before the inner service is, so a callee that is
-//! down is not even polled, and the inner service is called exactly when it said it is ready. Nothing
-//! is boxed and nothing is allocated; a refusal is a future that is ready with an error.
+//! down is not even polled, and the inner service is called exactly when it said it is ready.
+//! Nothing is boxed and nothing is allocated; a refusal is a future that is ready with an error.
 
 mod error;
 mod future;

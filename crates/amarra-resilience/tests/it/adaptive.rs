@@ -38,7 +38,8 @@ impl Callee {
     }
 }
 
-/// Netflix concurrency-limits 134 and 165: under a load that never ends, the limit settles and stays.
+/// ADP-1, ADP-3; Netflix concurrency-limits 134 and 165: under a load that never ends, the limit
+/// settles and stays.
 #[test]
 fn it_settles_near_what_the_callee_bears_and_does_not_drift() {
     let mut callee = Callee::new(AdaptiveConfig::default(), 10);
@@ -59,6 +60,7 @@ fn it_grows_into_room_within_seconds() {
     }
 }
 
+/// ADP-4.
 /// Netflix concurrency-limits 176: failures shrink it, also quick ones.
 #[test]
 fn failures_shrink_it_to_its_least() {

@@ -28,3 +28,4 @@ mod suite;
 mod support;
 mod throttle;
 mod tower;
+mod unusual;

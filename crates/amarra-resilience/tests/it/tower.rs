@@ -111,6 +111,20 @@ fn a_response_that_is_dropped_gives_its_permit_back() {
     }
 }
 
+/// TWR-3.
+#[test]
+fn a_clone_asks_for_itself() {
+    let breaker = Breaker::new("b", exact(), 1).unwrap();
+    let inner = callee(Ok(7));
+    let mut service = BreakerLayer::new(&breaker, || at(0)).layer(inner.clone());
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(service.poll_ready(&mut cx).is_ready());
+    let mut clone = BreakerLayer::new(&breaker, || at(0)).layer(callee(Ok(8))).clone();
+    assert_eq!(once(&mut clone), Some(Ok(8)));
+    assert_eq!(service.call(()).now_or_never(), Some(Ok(7)));
+    assert_eq!(service.get_ref().called.get(), 1);
+}
+
 #[test]
 fn a_judge_says_what_an_answer_means() {
     let breaker = Breaker::new("b", exact(), 1).unwrap();
