@@ -71,6 +71,12 @@ pub(crate) fn mine() -> usize {
     if row == UNKNOWN { find() } else { row }
 }
 
+/// Returns the row of the calling thread, and no row there is when it has none yet.
+#[inline(always)]
+pub(crate) fn known() -> usize {
+    ROW.get()
+}
+
 pub(crate) fn used() -> usize {
     USED.load(Ordering::Acquire)
 }

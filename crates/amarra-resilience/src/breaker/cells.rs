@@ -8,7 +8,7 @@
 //! fast.
 //!
 //! A good call is counted in the slice that is current as far as anybody knows; only one in so many
-//! reads the clock to see whether it still is. How many follows the load: at each of the first 128
+//! reads the clock to see whether it still is. How many follows the load: at each of the first
 //! calls of a slice, then ever more seldom, so that the calls whose slice is only believed are at
 //! most one in 64 of those the slice has, and at most 63.
 
@@ -38,8 +38,11 @@ const COLLISIONS_MAX: u32 = 16;
 /// Good calls within one slice that make a breaker grow stripes.
 const BUSY: u64 = 1024;
 
-/// Good calls a slice must have for each one that reads no clock.
+/// Good calls a slice must have for each one that reads no clock, as a power of two.
 const CALLS_PER_UNREAD: u32 = 6;
+
+/// The most good calls between two readings of the clock.
+const UNREAD_MAX: u64 = 63;
 
 /// Spreads epochs over the tags, so that two periods never share cells.
 const SPREAD: u64 = 0x9e37_79b1;
@@ -106,7 +109,13 @@ impl Cells {
     /// One call in so many.
     #[inline(never)]
     fn good_read(&self, settings: &Settings, epoch: u64, now: u64) {
-        self.good_at(settings, epoch, now);
+        let current = self.advance(settings, now);
+        match self.stripes.mine() {
+            Some(mine) => {
+                mine.add_read(slot_of(current), mark(number_of(current), epoch));
+            }
+            None => self.add(settings, current, epoch, 0),
+        }
     }
 
     /// Records a good call without a clock; false when it takes one.
@@ -114,7 +123,7 @@ impl Cells {
     fn good_unread(&self, epoch: u64) -> bool {
         let current = self.current.load(Ordering::Acquire);
         let mark = mark(number_of(current), epoch);
-        if let Some(mine) = self.stripes.mine() {
+        if let Some(mine) = self.stripes.mine_known() {
             return mine.bump(slot_of(current), mark);
         }
         let Some(cell) = self.cells.get(slot_of(current)) else { return false };
@@ -288,12 +297,20 @@ impl Cells {
     }
 }
 
-/// Tells whether the next good call of a slice that has `calls` reads the clock: each of the first
-/// 128, each second one of the next 128, and so on, each 64th at last.
+/// Returns at how many calls of a slice the clock is read after it was read at `calls`: one in 64
+/// of those there are may follow unread, and 63 at most.
 #[inline(always)]
-pub(super) const fn reads_clock(calls: u64) -> bool {
+pub(super) const fn next_reading(calls: u64) -> u64 {
+    let unread = calls >> CALLS_PER_UNREAD;
+    calls.wrapping_add(if unread > UNREAD_MAX { UNREAD_MAX } else { unread }).wrapping_add(1)
+}
+
+/// Tells whether the next good call of a slice that has `calls` reads the clock, for cells without
+/// a place to remember when: by powers of two, as often as [`next_reading`] at least.
+#[inline(always)]
+const fn reads_clock(calls: u64) -> bool {
     let rounds = calls >> CALLS_PER_UNREAD;
-    let rounds = if rounds > 64 { 64 } else { rounds };
+    let rounds = if rounds > UNREAD_MAX { UNREAD_MAX.wrapping_add(1) } else { rounds };
     let mask = (u64::MAX >> (rounds | 1).leading_zeros()) >> 1;
     calls & mask == 0
 }
@@ -309,10 +326,14 @@ mod tests {
         assert_eq!(readings(256), 128 + 64);
         let many = 1 << 20;
         assert!(readings(many) < (1 << 14) + 500);
-        let mut unread = 0;
+        let (mut unread, mut due) = (0, 0);
         for n in 0..many {
             unread = if reads_clock(n) { 0 } else { unread + 1 };
             assert!(unread <= 63 && unread * 64 <= n, "{unread} after {n}");
+            if n == due {
+                due = next_reading(n);
+                assert!(due - n <= 64 && (due - n - 1) * 64 <= n, "{due} after {n}");
+            }
         }
     }
 }

@@ -17,6 +17,10 @@ impl Stripes {
         None
     }
 
+    pub(super) fn mine_known(&self) -> Option<Mine> {
+        None
+    }
+
     pub(super) fn inflate(&self, _: u16) {}
 
     pub(super) fn count(&self, _: usize, _: u64) -> u64 {
@@ -30,6 +34,10 @@ impl Mine {
     }
 
     pub(super) fn add(self, _: usize, _: u64) {
+        match self {}
+    }
+
+    pub(super) fn add_read(self, _: usize, _: u64) {
         match self {}
     }
 }

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use std::sync::OnceLock;
 
-use super::cells::reads_clock;
+use super::cells::next_reading;
 use super::sync::{AtomicU64, Ordering};
 use crate::row::{LINE, Line, OWN, ROWS};
 
@@ -11,11 +11,16 @@ use crate::row::{LINE, Line, OWN, ROWS};
 const FULL: u64 = 0xffff_ffff & !63;
 const COUNT: u64 = 0xffff_ffff;
 
+/// How many slots share a line.
+const SLOTS: usize = LINE / 2;
+
 /// The rows of one breaker, once it has them.
 ///
 /// # State
-/// A row is a cell a slot: 32 bits of tag, 32 of good calls. A row below `OWN` is written by one
-/// thread at a time, so a load and a store are enough.
+/// A line of a row is the cells of some slots, 32 bits of tag and 32 of good calls each, and then for
+/// each of them the count at which the clock is read next. A row below `OWN` is written by one
+/// thread at a time, so a load and a store are enough. The first line of every row comes first, then
+/// the second of every row, and so on.
 #[derive(Debug)]
 pub(super) struct Stripes(OnceLock<Box<[Line]>>);
 
@@ -36,11 +41,18 @@ impl Stripes {
         self.0.get().map(|lines| Mine { lines, row: crate::row::mine() })
     }
 
+    /// Returns the row of the calling thread if it has one already, and otherwise none or the one
+    /// that all others share.
+    #[inline(always)]
+    pub(super) fn mine_known(&self) -> Option<Mine<'_>> {
+        self.0.get().map(|lines| Mine { lines, row: crate::row::known() })
+    }
+
     /// Grows the rows, unless they are there.
     #[cold]
     pub(super) fn inflate(&self, slots: u16) {
         self.0.get_or_init(|| {
-            let per_row = usize::from(slots).div_ceil(LINE);
+            let per_row = usize::from(slots).div_ceil(SLOTS);
             (0..per_row.saturating_mul(ROWS)).map(|_| Line::default()).collect()
         });
     }
@@ -49,41 +61,62 @@ impl Stripes {
     pub(super) fn count(&self, slot: usize, mark: u64) -> u64 {
         let Some(lines) = self.0.get() else { return 0 };
         let count = |row| {
-            let seen = cell(lines, row, slot).map_or(0, |cell| cell.load(Ordering::Acquire));
-            if seen >> 32 == mark & COUNT { seen & COUNT } else { 0 }
+            let cell = Mine { lines, row }.cell(slot);
+            let seen = cell.map_or(0, |(cell, _)| cell.load(Ordering::Acquire));
+            let calls = seen ^ (mark << 32);
+            if calls <= COUNT { calls } else { 0 }
         };
         let own: u64 = (0..crate::row::used()).map(count).fold(0, u64::saturating_add);
         own.saturating_add(count(OWN))
     }
 }
 
-#[inline(always)]
-fn cell(lines: &[Line], row: usize, slot: usize) -> Option<&AtomicU64> {
-    let per_row = lines.len() / ROWS;
-    let line = row.wrapping_mul(per_row).wrapping_add(slot / LINE);
-    lines.get(line)?.0.get(slot % LINE)
-}
+impl<'a> Mine<'a> {
+    /// Returns the cell of `slot`, and the count at which its slice is looked for again.
+    #[inline(always)]
+    fn cell(self, slot: usize) -> Option<(&'a AtomicU64, &'a AtomicU64)> {
+        let line = (slot / SLOTS).wrapping_mul(ROWS).wrapping_add(self.row);
+        let Line(entries) = self.lines.get(line)?;
+        let within = slot % SLOTS;
+        Some((entries.get(within)?, entries.get(within.wrapping_add(SLOTS))?))
+    }
 
-impl Mine<'_> {
     /// Counts a call at `slot` without a clock; false when the cell is not of the slice of `mark`,
     /// or it is time to read the clock again.
     #[inline(always)]
     pub(super) fn bump(self, slot: usize, mark: u64) -> bool {
-        let Some(cell) = cell(self.lines, self.row, slot) else { return false };
+        let Some((cell, due)) = self.cell(slot) else { return false };
         let seen = cell.load(Ordering::Relaxed);
-        let unread = seen >> 32 == mark & COUNT && !reads_clock(seen & COUNT);
-        unread && self.put(cell, seen, seen.wrapping_add(1))
+        // Of another slice it is more than any count can be.
+        let calls = seen ^ (mark << 32);
+        calls < due.load(Ordering::Relaxed) && self.put(cell, seen, seen.wrapping_add(1))
     }
 
-    /// Counts a call at `slot` for the slice of `mark`.
+    /// Counts a call at `slot` for the slice of `mark`, whose time was known anyway.
     #[inline(always)]
     pub(super) fn add(self, slot: usize, mark: u64) {
-        let Some(cell) = cell(self.lines, self.row, slot) else { return };
+        let Some((cell, _)) = self.cell(slot) else { return };
+        let seen = cell.load(Ordering::Relaxed);
+        let calls = seen ^ (mark << 32);
+        if calls >= FULL || calls == 0 || !self.put(cell, seen, seen.wrapping_add(1)) {
+            self.add_read(slot, mark);
+        }
+    }
+
+    /// Counts a call at `slot` for the slice of `mark`, for which the clock was read, and says how
+    /// many may follow unread.
+    pub(super) fn add_read(self, slot: usize, mark: u64) {
+        let Some((cell, due)) = self.cell(slot) else { return };
         loop {
             let seen = cell.load(Ordering::Relaxed);
-            let base = if seen >> 32 == mark & COUNT { seen } else { mark << 32 };
-            if base & COUNT >= FULL || self.put(cell, seen, base.wrapping_add(1)) {
-                return;
+            let calls = seen ^ (mark << 32);
+            let base = if calls <= COUNT { seen } else { mark << 32 };
+            let calls = base & COUNT;
+            if calls >= FULL {
+                return due.store(0, Ordering::Relaxed);
+            }
+            if self.put(cell, seen, base.wrapping_add(1)) {
+                return due.store(next_reading(calls), Ordering::Relaxed);
             }
         }
     }
@@ -130,9 +163,9 @@ mod tests {
         let stripes = Stripes::new();
         stripes.inflate(2);
         let mine = stripes.mine().unwrap();
-        (0..255).for_each(|_| mine.add(0, 1));
-        assert!(mine.bump(0, 1), "each second one reads");
-        assert!(!mine.bump(0, 1));
+        (0..200).for_each(|_| mine.add_read(0, 1));
+        let unread = (0..9).take_while(|_| mine.bump(0, 1)).count();
+        assert_eq!(unread, 3, "one in 64 of the 199 before");
         assert!(!mine.bump(1, 2));
     }
 }

@@ -26,6 +26,7 @@ mod registry;
 mod retry;
 mod suite;
 mod support;
+mod threads;
 mod throttle;
 mod tower;
 mod unusual;
