@@ -1,14 +1,17 @@
 //! Interleaved rounds: each round runs every subject of a case once, so that whatever the machine
 //! does meanwhile happens to all of them.
 
-use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-/// How often a subject is called in one round of about a millisecond.
-const CALLS: u32 = 200_000;
+/// How often a subject is called in one round: short enough to be left alone on a busy machine.
+const CALLS: u32 = 20_000;
+
+/// The same where threads have to be there at once: long against their start.
+const CALLS_TOGETHER: u32 = 100_000;
 
 /// How often a round that was interrupted is tried again.
-const TRIES: usize = 40;
+const TRIES: usize = 200;
 
 /// Something that can be called a number of times, from several threads at once.
 pub(crate) type Run = Box<dyn Fn(u32) + Send + Sync>;
@@ -17,13 +20,11 @@ pub(crate) type Run = Box<dyn Fn(u32) + Send + Sync>;
 pub(crate) struct Subject {
     pub(crate) name: &'static str,
     pub(crate) run: Run,
-    /// A subject that costs microseconds is called less often.
-    pub(crate) calls: u32,
 }
 
 impl Subject {
     pub(crate) fn new(name: &'static str, run: impl Fn(u32) + Send + Sync + 'static) -> Self {
-        Self { name, run: Box::new(run), calls: CALLS }
+        Self { name, run: Box::new(run) }
     }
 }
 
@@ -110,41 +111,71 @@ fn median(times: &mut [f64]) -> f64 {
 }
 
 /// Runs a subject once on each thread and returns nanoseconds per call; a round in which a thread
-/// was interrupted does not count.
+/// was interrupted, or ran alone for a while, does not count.
 fn round(threads: usize, subject: &Subject) -> f64 {
     let mut best = f64::MAX;
     for _ in 0..TRIES {
-        let (nanos, quiet) = if threads == 1 {
-            timed(subject, || {})
-        } else {
-            let barrier = Barrier::new(threads);
-            let one = || timed(subject, || meet(&barrier));
-            let all: Vec<_> = std::thread::scope(|scope| {
-                let running: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
-                running.into_iter().map(|t| t.join().unwrap_or((f64::MAX, false))).collect()
-            });
-            let sum: f64 = all.iter().map(|(nanos, _)| nanos).sum();
-            (sum / threads as f64, all.iter().all(|(_, quiet)| *quiet))
-        };
-        best = best.min(nanos);
-        if quiet {
+        let (nanos, counts) =
+            if threads == 1 { alone(subject) } else { together(threads, subject) };
+        if counts {
             return nanos;
         }
+        best = best.min(nanos);
     }
     best
 }
 
-fn meet(barrier: &Barrier) {
-    barrier.wait();
+fn alone(subject: &Subject) -> (f64, bool) {
+    let ran = timed(subject, CALLS, || {});
+    (ran.nanos(CALLS), ran.quiet)
 }
 
-fn timed(subject: &Subject, ready: impl FnOnce()) -> (f64, bool) {
-    ready();
+fn together(threads: usize, subject: &Subject) -> (f64, bool) {
+    let waiting = AtomicUsize::new(threads);
+    let start = || {
+        waiting.fetch_sub(1, Ordering::AcqRel);
+        while waiting.load(Ordering::Acquire) > 0 {
+            std::hint::spin_loop();
+        }
+    };
+    let ran: Vec<Ran> = std::thread::scope(|scope| {
+        let one = || timed(subject, CALLS_TOGETHER, start);
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        running.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    });
+    let (Some(last), Some(first)) =
+        (ran.iter().map(|r| r.started).max(), ran.iter().map(|r| r.ended).min())
+    else {
+        return (f64::MAX, false);
+    };
+    let shared = first.saturating_duration_since(last).as_nanos() as f64;
+    let overlap = |r: &Ran| shared >= 0.8 * (r.ended - r.started).as_nanos() as f64;
+    let counts = ran.len() == threads && ran.iter().all(|r| r.quiet && overlap(r));
+    let sum: f64 = ran.iter().map(|r| r.nanos(CALLS_TOGETHER)).sum();
+    (sum / threads as f64, counts)
+}
+
+/// One thread's part of a round.
+#[derive(Debug, Clone, Copy)]
+struct Ran {
+    started: Instant,
+    ended: Instant,
+    quiet: bool,
+}
+
+impl Ran {
+    fn nanos(&self, calls: u32) -> f64 {
+        (self.ended - self.started).as_nanos() as f64 / f64::from(calls)
+    }
+}
+
+fn timed(subject: &Subject, calls: u32, ready: impl FnOnce()) -> Ran {
     let before = interruptions();
+    ready();
     let started = Instant::now();
-    (subject.run)(subject.calls);
-    let nanos = started.elapsed().as_nanos() as f64 / f64::from(subject.calls);
-    (nanos, interruptions() == before)
+    (subject.run)(calls);
+    let ended = Instant::now();
+    Ran { started, ended, quiet: interruptions() == before }
 }
 
 /// How often this thread was taken off its processor against its will.

@@ -299,6 +299,7 @@ impl Cells {
 
 /// Returns at how many calls of a slice the clock is read after it was read at `calls`: one in 64
 /// of those there are may follow unread, and 63 at most.
+#[cfg(any(feature = "std", test))]
 #[inline(always)]
 pub(super) const fn next_reading(calls: u64) -> u64 {
     let unread = calls >> CALLS_PER_UNREAD;
