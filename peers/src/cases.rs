@@ -173,12 +173,22 @@ fn layers() -> Made {
         .sliding_window_size(100)
         .wait_duration_in_open(long)
         .build()?;
+    let slow = tower_resilience_circuitbreaker::CircuitBreakerLayer::builder()
+        .sliding_window_size(100)
+        .wait_duration_in_open(long)
+        .slow_call_duration_threshold(Duration::from_secs(1))
+        .slow_call_rate_threshold(0.5)
+        .build()?;
+    let ticks = ticking();
+    let timed: &'static Breaker = Box::leak(Box::new(breaker(slow_calls())?));
     Ok(vec![
         served("bare", Echo),
         served("amarra", BreakerLayer::new(leaked, exact).layer(Echo)),
         served("amarra, in an Arc", BreakerLayer::new(ours, exact).layer(Echo)),
         served("tower-circuitbreaker", old.layer(Echo)),
         served("tower-resilience", new.layer(Echo)),
+        served("amarra, slow calls", BreakerLayer::new(timed, move || ticks.now()).layer(Echo)),
+        served("tower-resilience, slow calls", slow.layer(Echo)),
     ])
 }
 

@@ -5,13 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// How often a subject is called in one round: short enough to be left alone on a busy machine.
-const CALLS: u32 = 20_000;
-
-/// The same where threads have to be there at once: long against their start.
-const CALLS_TOGETHER: u32 = 100_000;
+const CALLS: u32 = 4_000;
 
 /// How often a round that was interrupted is tried again.
-const TRIES: usize = 200;
+const TRIES: usize = 60;
 
 /// Something that can be called a number of times, from several threads at once.
 pub(crate) type Run = Box<dyn Fn(u32) + Send + Sync>;
@@ -74,16 +71,24 @@ pub(crate) fn run(report: &Report, case: Case, rounds: usize) -> Vec<Added> {
     for (subject, times) in case.subjects.iter().zip(&mut times) {
         let spent = median(times);
         let added = spent - bare;
+        if added.is_nan() {
+            report.line(
+                &serde_json::json!({"kind": "missing", "subject": subject.name, "case": case.name}),
+                &format!("{:24} {:26} no round counted", case.name, subject.name),
+            );
+            continue;
+        }
         all.push((subject.name, added));
         let value = (added * 100.0).round() / 100.0;
-        let (lowest, highest) = (times[0] - bare, times[times.len() - 1] - bare);
+        let end = |time: Option<&f64>| time.map_or(f64::NAN, |time| time - bare);
+        let (lowest, highest, rounds) = (end(times.first()), end(times.last()), times.len());
         let text = format!("{:24} {:26} {added:>9.2} ns added", case.name, subject.name);
         report.line(
             &serde_json::json!({
                 "kind": "row", "subject": subject.name, "case": case.name, "metric": "added_ns",
                 "value": value,
             }),
-            &format!("{text}, {lowest:.2} to {highest:.2} ({spent:.2} in all)"),
+            &format!("{text}, {lowest:.2} to {highest:.2} ({spent:.2} in all, {rounds} rounds)"),
         );
     }
     all
@@ -105,24 +110,25 @@ pub(crate) fn check(report: &Report, case: &str, all: &[Added], thousandths: u32
     ok
 }
 
-fn median(times: &mut [f64]) -> f64 {
+/// Leaves out rounds that did not count, and sorts the others.
+fn median(times: &mut Vec<f64>) -> f64 {
+    times.retain(|time| !time.is_nan());
     times.sort_unstable_by(f64::total_cmp);
-    times[times.len() / 2]
+    times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Runs a subject once on each thread and returns nanoseconds per call; a round in which a thread
-/// was interrupted, or ran alone for a while, does not count.
+/// was interrupted, or ran alone for a while, does not count. When none counts the round is not a
+/// number.
 fn round(threads: usize, subject: &Subject) -> f64 {
-    let mut best = f64::MAX;
     for _ in 0..TRIES {
         let (nanos, counts) =
             if threads == 1 { alone(subject) } else { together(threads, subject) };
         if counts {
             return nanos;
         }
-        best = best.min(nanos);
     }
-    best
+    f64::NAN
 }
 
 fn alone(subject: &Subject) -> (f64, bool) {
@@ -139,7 +145,7 @@ fn together(threads: usize, subject: &Subject) -> (f64, bool) {
         }
     };
     let ran: Vec<Ran> = std::thread::scope(|scope| {
-        let one = || timed(subject, CALLS_TOGETHER, start);
+        let one = || timed(subject, CALLS, start);
         let running: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
         running.into_iter().filter_map(|thread| thread.join().ok()).collect()
     });
@@ -151,7 +157,7 @@ fn together(threads: usize, subject: &Subject) -> (f64, bool) {
     let shared = first.saturating_duration_since(last).as_nanos() as f64;
     let overlap = |r: &Ran| shared >= 0.8 * (r.ended - r.started).as_nanos() as f64;
     let counts = ran.len() == threads && ran.iter().all(|r| r.quiet && overlap(r));
-    let sum: f64 = ran.iter().map(|r| r.nanos(CALLS_TOGETHER)).sum();
+    let sum: f64 = ran.iter().map(|r| r.nanos(CALLS)).sum();
     (sum / threads as f64, counts)
 }
 

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use amarra_core::Monotonic;
-use amarra_resilience::PerMille;
 use amarra_resilience::breaker::{
     Breaker, Config, Finish, Lost, Mode, Outcome, Permit, SlowCalls, State, Window,
 };
+use amarra_resilience::{Now, PerMille};
 use proptest::prelude::*;
 
 use crate::support::{Log, at, ms};
@@ -287,47 +286,69 @@ proptest! {
         config in config(),
         ops in prop::collection::vec(op(), 1..120),
     ) {
-        let log = std::sync::Arc::new(Log::default());
-        let breaker = Breaker::new("b", config, 1).unwrap().observed(log.clone());
-        let mut model = Model::new(config);
-        let mut now = 0_u64;
-        let mut skew = 0_u64;
-        let mut permits: Vec<(Permit<'_>, (u64, u64))> = Vec::new();
-        for op in ops {
-            let told = now.saturating_sub(std::mem::take(&mut skew));
-            let seen: Monotonic = at(told);
-            match op {
-                Op::Admit => match (breaker.admit(seen), model.admit(told)) {
-                    (Ok(permit), Ok(epoch)) => {
-                        prop_assert_eq!(permit.epoch(), epoch);
-                        permits.push((permit, (epoch, told)));
-                    }
-                    (Err(refused), Err(wait)) => prop_assert_eq!(refused.retry_after, ms(wait)),
-                    (got, expect) => prop_assert!(false, "{:?} {:?}", got, expect),
-                },
-                Op::Finish(i, outcome) if !permits.is_empty() => {
-                    let (permit, of) = permits.swap_remove(i % permits.len());
-                    let got = permit.finish(seen, outcome);
-                    prop_assert_eq!(got, model.finish(told, of, outcome));
-                }
-                Op::Drop(i) if !permits.is_empty() => {
-                    let (permit, (epoch, _)) = permits.swap_remove(i % permits.len());
-                    drop(permit);
-                    model.cancel(epoch);
-                }
-                Op::Finish(..) | Op::Drop(_) => {}
-                Op::Advance(by) => now += by,
-                Op::Back(by) => skew = by,
-                Op::SetMode(mode) => {
-                    breaker.set_mode(seen, mode);
-                    model.set_mode(told, mode);
-                }
-            }
-            let got = breaker.snapshot();
-            prop_assert_eq!((got.state, got.epoch), (model.state, model.epoch));
-            prop_assert_eq!(got.trips, model.trips);
-            prop_assert_eq!(u64::from(got.probes_out), model.out);
-            prop_assert_eq!(log.path(), model.path.clone());
-        }
+        compare(config, ops, |millis| at(millis))?;
     }
+
+    /// A clock that is read only when it is needed makes no difference to calls this few: all but
+    /// jumps back, which nobody sees who does not look, and drops, which have no clock.
+    #[test]
+    fn so_it_is_with_a_clock_that_is_read_on_demand(
+        config in config(),
+        ops in prop::collection::vec(op(), 1..120),
+    ) {
+        let config = Config { cancelled: Lost::Ignored, ..config };
+        let ops = ops.into_iter().filter(|op| !matches!(op, Op::Back(_))).collect();
+        compare(config, ops, |millis| move || at(millis))?;
+    }
+}
+
+/// Runs `ops` on a breaker and on its reference; `now` is how the breaker is told the time.
+fn compare<N: Now>(
+    config: Config,
+    ops: Vec<Op>,
+    now_at: impl Fn(u64) -> N,
+) -> Result<(), TestCaseError> {
+    let log = std::sync::Arc::new(Log::default());
+    let breaker = Breaker::new("b", config, 1).unwrap().observed(log.clone());
+    let mut model = Model::new(config);
+    let mut now = 0_u64;
+    let mut skew = 0_u64;
+    let mut permits: Vec<(Permit<'_>, (u64, u64))> = Vec::new();
+    for op in ops {
+        let told = now.saturating_sub(std::mem::take(&mut skew));
+        let seen = now_at(told);
+        match op {
+            Op::Admit => match (breaker.admit(seen), model.admit(told)) {
+                (Ok(permit), Ok(epoch)) => {
+                    prop_assert_eq!(permit.epoch(), epoch);
+                    permits.push((permit, (epoch, told)));
+                }
+                (Err(refused), Err(wait)) => prop_assert_eq!(refused.retry_after, ms(wait)),
+                (got, expect) => prop_assert!(false, "{:?} {:?}", got, expect),
+            },
+            Op::Finish(i, outcome) if !permits.is_empty() => {
+                let (permit, of) = permits.swap_remove(i % permits.len());
+                let got = permit.finish(seen, outcome);
+                prop_assert_eq!(got, model.finish(told, of, outcome));
+            }
+            Op::Drop(i) if !permits.is_empty() => {
+                let (permit, (epoch, _)) = permits.swap_remove(i % permits.len());
+                drop(permit);
+                model.cancel(epoch);
+            }
+            Op::Finish(..) | Op::Drop(_) => {}
+            Op::Advance(by) => now += by,
+            Op::Back(by) => skew = by,
+            Op::SetMode(mode) => {
+                breaker.set_mode(seen, mode);
+                model.set_mode(told, mode);
+            }
+        }
+        let got = breaker.snapshot();
+        prop_assert_eq!((got.state, got.epoch), (model.state, model.epoch));
+        prop_assert_eq!(got.trips, model.trips);
+        prop_assert_eq!(u64::from(got.probes_out), model.out);
+        prop_assert_eq!(log.path(), model.path.clone());
+    }
+    Ok(())
 }
