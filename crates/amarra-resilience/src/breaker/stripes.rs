@@ -17,10 +17,10 @@ const SLOTS: usize = LINE / 2;
 /// The rows of one breaker, once it has them.
 ///
 /// # State
-/// A line of a row is the cells of some slots, 32 bits of tag and 32 of good calls each, and then for
-/// each of them the count at which the clock is read next. A row below `OWN` is written by one
-/// thread at a time, so a load and a store are enough. The first line of every row comes first, then
-/// the second of every row, and so on.
+/// A line of a row is the cells of some slots, 32 bits of tag and 32 of good calls each, and then
+/// for each of them the count at which the clock is read next. A row below `OWN` is written by one
+/// thread at a time, so a load and a store are enough. The first line of every row comes first,
+/// then the second of every row, and so on.
 #[derive(Debug)]
 pub(super) struct Stripes(OnceLock<Box<[Line]>>);
 

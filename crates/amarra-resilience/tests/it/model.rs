@@ -286,7 +286,7 @@ proptest! {
         config in config(),
         ops in prop::collection::vec(op(), 1..120),
     ) {
-        compare(config, ops, |millis| at(millis))?;
+        compare(config, ops, at)?;
     }
 
     /// A clock that is read only when it is needed makes no difference to calls this few: all but
