@@ -82,7 +82,9 @@ fn calls_of_all_threads_age() {
 #[test]
 fn periods_follow_one_another_and_admit_their_permits() {
     let (open_wait, open_wait_max) = (ms(20), ms(20));
-    let config = Config { half_open_permits: 3, open_wait, open_wait_max, ..exact() };
+    // A third of the calls fails, whatever their order: that opens.
+    let (failure_rate, half_open_permits) = (PerMille::percent(20), 3);
+    let config = Config { failure_rate, half_open_permits, open_wait, open_wait_max, ..exact() };
     let (breaker, log) = breaker(config);
     let now = AtomicU64::new(0);
     let probes = Mutex::new(std::collections::BTreeMap::<u64, u64>::new());
