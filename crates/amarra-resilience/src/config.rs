@@ -1,16 +1,23 @@
 //! What every configuration here shares: the error of `validate`, and ratios without floats.
 
-use std::fmt;
+use core::fmt;
 
 /// A configuration field outside its range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {why}")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConfigError {
     /// The field, as the configuration struct spells it.
     pub field: &'static str,
     /// What its value has to be.
     pub why: &'static str,
 }
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.why)
+    }
+}
+
+impl core::error::Error for ConfigError {}
 
 /// Answers with an error naming `field` unless `holds`.
 pub(crate) fn check(

@@ -33,6 +33,17 @@ pub enum Error<E> {
         /// When the next call is admitted.
         retry_after: Duration,
     },
+    /// As many calls as the callee is believed to bear are out; nothing was sent. Class
+    /// `Transient`.
+    #[error("at the concurrency limit of {limit}")]
+    AtLimit {
+        /// The limit at that moment.
+        limit: u32,
+    },
+    /// The callee accepts too few calls, and this one lost the draw; nothing was sent. Class
+    /// `Transient`.
+    #[error("throttled: the callee accepts too few calls")]
+    Throttled,
     /// The load was too high for the call's priority; nothing was sent. Class `Transient`.
     #[error("load shed")]
     Shed,
@@ -71,6 +82,8 @@ impl<E: Classify> Classify for Error<E> {
             Self::BreakerOpen(_)
             | Self::BulkheadFull
             | Self::RateLimited { .. }
+            | Self::AtLimit { .. }
+            | Self::Throttled
             | Self::Shed
             | Self::DeadlinePassed => Class::Transient,
             Self::HopsExhausted => Class::Fatal,
@@ -88,6 +101,8 @@ pub enum Stop {
     Attempts,
     /// The retry budget is used up.
     Budget,
+    /// A stage outside of the retry refused the whole call.
+    Refused,
     /// Another try, after the wait it needs, would not finish before the deadline.
     Deadline,
 }
@@ -98,6 +113,7 @@ impl fmt::Display for Stop {
             Self::Class => "not retryable",
             Self::Attempts => "attempts used up",
             Self::Budget => "retry budget used up",
+            Self::Refused => "refused before the first try",
             Self::Deadline => "deadline too close",
         })
     }
@@ -203,6 +219,8 @@ mod tests {
         let refused = [
             Error::BulkheadFull,
             Error::RateLimited { retry_after: Duration::ZERO },
+            Error::AtLimit { limit: 1 },
+            Error::Throttled,
             Error::Shed,
             Error::DeadlinePassed,
         ];

@@ -13,6 +13,7 @@ mod conformance;
 mod lint;
 mod mutants;
 mod output;
+mod peers;
 mod run;
 mod services;
 mod test;
@@ -71,6 +72,8 @@ enum Verb {
         #[arg(long)]
         quick: bool,
     },
+    /// Compares a crate with its peers: what a call costs, and which known defects they have.
+    Peers(peers::Options),
     /// What the pipeline runs: `test`, with its environment checked first.
     Ci,
 }
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Verb::Mutants { only, seeds, quick } => {
             mutants::run(&out, &mutants::Options { only, seeds, quick, sample: None })
         }
+        Verb::Peers(options) => peers::run(&out, &options),
         Verb::Ci => ci::run(&out),
     };
     match result {

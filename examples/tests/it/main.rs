@@ -42,6 +42,11 @@ examples! {
         "a second run of the seed gives the same envelope: true",
         r#"version 1 reads as PriceChanged { sku: "tea", cents: 400 }"#,
     ];
+    one_breaker_guards_a_closure_and_a_service "guarded" [
+        "0s  closure: down, service: down",
+        "1s  closure: down, service: refused",
+        "the breaker is Closed at the end",
+    ];
     resilience_spares_the_callee_and_recovers "resilience" [
         "1.1s  provider: Closed -> Open",
         "19.2s  provider: HalfOpen -> Closed",

@@ -1,7 +1,8 @@
 //! The breaker's configuration and what its fields are checked for.
 
-use std::time::Duration;
+use core::time::Duration;
 
+use super::state::Outcome;
 use crate::config::{ConfigError, PerMille, check};
 
 /// Which recorded calls the rates are taken over.
@@ -9,7 +10,7 @@ use crate::config::{ConfigError, PerMille, check};
 pub enum Window {
     /// The calls that finished within the last `span`, forgotten one slice at a time.
     Time {
-        /// How far back; at least one nanosecond a slice.
+        /// How far back; at least one microsecond a slice.
         span: Duration,
         /// How many slices `span` is cut into, 1 to 256: more forget more smoothly.
         slices: u16,
@@ -30,6 +31,24 @@ pub struct SlowCalls {
     pub rate: PerMille,
 }
 
+/// What a call counts as that never reported an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lost {
+    /// As nothing: a probe gives its permit back, a call of the closed state leaves no trace.
+    Ignored,
+    /// As a failure.
+    Failed,
+}
+
+impl Lost {
+    pub(super) fn outcome(self) -> Outcome {
+        match self {
+            Self::Ignored => Outcome::Ignore,
+            Self::Failed => Outcome::Fail,
+        }
+    }
+}
+
 /// How a breaker judges and waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
@@ -41,7 +60,12 @@ pub struct Config {
     pub failure_rate: PerMille,
     /// The slow-call rule; none by default.
     pub slow_calls: Option<SlowCalls>,
-    /// How many probes one half-open period admits, at least 1. Default 3: one lucky or unlucky
+    /// What a call counts as whose permit was dropped: its caller gave up. Default ignored: callers
+    /// give up for reasons of their own.
+    pub cancelled: Lost,
+    /// What a call counts as whose permit was dropped by a panic. Default failed.
+    pub panicked: Lost,
+    /// How many probes one half-open period admits, 1 to 1023. Default 3: one lucky or unlucky
     /// probe does not decide.
     pub half_open_permits: u16,
     /// How long a half-open period may last, and so how long a probe may stay out; above zero.
@@ -68,6 +92,8 @@ impl Default for Config {
             calls_min: 10,
             failure_rate: PerMille::percent(50),
             slow_calls: None,
+            cancelled: Lost::Ignored,
+            panicked: Lost::Failed,
             half_open_permits: 3,
             half_open_wait: Duration::from_secs(10),
             open_wait: Duration::from_secs(1),
@@ -88,8 +114,8 @@ impl Config {
         match self.window {
             Window::Time { span, slices } => {
                 check((1..=256).contains(&slices), "window.slices", "must be 1 to 256")?;
-                let enough = span.as_nanos() >= u128::from(slices);
-                check(enough, "window.span", "must be at least one nanosecond a slice")?;
+                let enough = span.as_micros() >= u128::from(slices);
+                check(enough, "window.span", "must be at least one microsecond a slice")?;
             }
             Window::Count { calls } => check(calls > 0, "window.calls", "must be at least 1")?,
         }
@@ -104,7 +130,8 @@ impl Config {
             check(slow.rate.get() > 0, "slow_calls.rate", "must be above zero")?;
             check(!slow.after.is_zero(), "slow_calls.after", "must be above zero")?;
         }
-        check(self.half_open_permits > 0, "half_open_permits", "must be at least 1")?;
+        let permits = (1..=1023).contains(&self.half_open_permits);
+        check(permits, "half_open_permits", "must be 1 to 1023")?;
         check(!self.half_open_wait.is_zero(), "half_open_wait", "must be above zero")?;
         check(!self.open_wait.is_zero(), "open_wait", "must be above zero")?;
         let ordered = self.open_wait_max >= self.open_wait;
@@ -140,6 +167,7 @@ mod tests {
         config.slow_calls = slow(Duration::from_secs(1), 0);
         assert_eq!(config.validate().unwrap_err().field, "slow_calls.rate");
         check(|c| c.half_open_permits = 0, "half_open_permits");
+        check(|c| c.half_open_permits = 1024, "half_open_permits");
         check(|c| c.half_open_wait = Duration::ZERO, "half_open_wait");
         check(|c| c.open_wait = Duration::ZERO, "open_wait");
         check(|c| c.open_wait_max = Duration::from_millis(1), "open_wait_max");

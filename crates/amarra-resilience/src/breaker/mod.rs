@@ -1,42 +1,65 @@
 //! A circuit breaker whose permits know the period they belong to, and expire.
 //!
-//! `Machine` decides and is pure; [`Breaker`] shares one between threads. A permit that outlives
-//! its period changes nothing, a dropped one gives its place back, and one never reported runs out
-//! with the half-open wait: the three ways in which breakers of other libraries get stuck.
+//! A permit that outlives its period changes nothing, a dropped one gives its place back, and one
+//! never reported runs out with the half-open wait: the three ways in which breakers of other
+//! libraries get stuck.
+//!
+//! There is no lock. Every decision is one compare-and-swap of one word, and a call that goes well
+//! while closed costs two loads and one store more than the call itself.
 
+mod cells;
 mod config;
-mod machine;
+mod engine;
+#[cfg(test)]
+mod models;
 mod permit;
 mod ramp;
+#[cfg(feature = "std")]
 mod registry;
+mod ring;
+#[cfg(test)]
+mod ring_tests;
+mod settings;
 mod state;
+#[cfg_attr(not(feature = "std"), path = "no_stripes.rs")]
+mod stripes;
+mod sync;
 mod window;
+mod word;
 
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::fmt;
 
-use amarra_core::{Entropy, Monotonic};
-
-pub use config::{Config, SlowCalls, Window};
+pub use config::{Config, Lost, SlowCalls, Window};
 pub use permit::Permit;
+#[cfg(feature = "std")]
 pub use registry::{Registry, RegistryConfig};
 pub use state::{
     Cause, Counts, Finish, Mode, Observer, Outcome, Reason, Rejected, Snapshot, State, Transition,
 };
 
 use crate::config::ConfigError;
-use machine::{Events, Machine};
+use crate::time::{Monotonic, Now};
+#[cfg(feature = "std")]
+pub(crate) use cells::Cells;
+use engine::{Done, Engine, Events};
+#[cfg(feature = "tower")]
+pub(crate) use permit::Ticket;
+pub(crate) use settings::Settings;
 
 /// Stops calling what keeps failing, and finds out carefully when it is back.
 ///
-/// Time is a value the caller passes, so a breaker runs on a simulated clock as well as on a real
-/// one; its jitter comes from a seed, so two runs of one seed are equal.
+/// Time is a value the caller passes, or reads when asked to ([`Now`]), so a breaker runs on a
+/// simulated clock as well as on a real one; its jitter comes from a seed, so two runs of one seed
+/// are equal.
 ///
 /// # Laws
 /// - BRK-1 a half-open period admits at most `half_open_permits` calls that are out or answered.
 /// - BRK-2 a result of another epoch changes nothing but the count of stale results.
 /// - BRK-3 a permit dropped unfinished is cancelled: a probe gives its place back, a call of the
-///   closed state leaves no trace. Dropped by a panic it is a failure.
+///   closed state leaves no trace. Dropped by a panic it is a failure. The configuration may say
+///   otherwise for both.
 /// - BRK-4 a half-open period ends by its wait at the latest, whatever became of its probes.
 /// - BRK-5 only legal transitions ([`State::may_become`]), one event each, told outside any lock.
 /// - BRK-6 time never goes back: an earlier `now` is taken for the latest one seen.
@@ -65,9 +88,8 @@ use machine::{Events, Machine};
 /// # Source
 /// Nygard, "Release It!", 2007; the epochs follow the generation of sony/gobreaker.
 pub struct Breaker {
-    name: Arc<str>,
-    machine: Mutex<Machine>,
-    observer: Option<Arc<dyn Observer>>,
+    engine: Engine,
+    name: Box<str>,
 }
 
 impl Breaker {
@@ -75,37 +97,34 @@ impl Breaker {
     ///
     /// # Errors
     /// [`ConfigError`] when a field of `config` is outside its range.
-    pub fn new(name: impl Into<Arc<str>>, config: Config, seed: u64) -> Result<Self, ConfigError> {
+    pub fn new(name: impl Into<Box<str>>, config: Config, seed: u64) -> Result<Self, ConfigError> {
         config.validate()?;
-        Ok(Self::from_parts(name, config, seed, None))
+        Ok(Self::from_parts(name.into(), Arc::new(Settings::new(config, None)), seed))
     }
 
-    /// Makes a closed breaker of a configuration that was checked already.
-    fn from_parts(
-        name: impl Into<Arc<str>>,
-        config: Config,
-        seed: u64,
-        observer: Option<Arc<dyn Observer>>,
-    ) -> Self {
-        Self { name: name.into(), machine: Mutex::new(Machine::new(config, seed)), observer }
+    /// Makes a closed breaker of settings that others may share.
+    fn from_parts(name: Box<str>, settings: Arc<Settings>, seed: u64) -> Self {
+        Self { engine: Engine::new(settings, seed), name }
     }
 
     /// Makes a closed breaker with a seed drawn from `entropy`.
     ///
     /// # Errors
     /// [`ConfigError`] when a field of `config` is outside its range.
+    #[cfg(feature = "std")]
     pub fn seeded(
-        name: impl Into<Arc<str>>,
+        name: impl Into<Box<str>>,
         config: Config,
-        entropy: &dyn Entropy,
+        entropy: &dyn amarra_core::Entropy,
     ) -> Result<Self, ConfigError> {
         Self::new(name, config, entropy.next_u64())
     }
 
     /// Returns this breaker with `observer` hearing of its transitions.
     #[must_use]
-    pub fn observed(self, observer: Arc<dyn Observer>) -> Self {
-        Self { observer: Some(observer), ..self }
+    pub fn observed(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.engine.observe(observer);
+        self
     }
 
     /// Returns the name it was made with.
@@ -114,52 +133,187 @@ impl Breaker {
         &self.name
     }
 
-    /// Admits a call that starts at `now`.
+    /// Admits a call that starts now.
     ///
     /// # Errors
     /// [`Rejected`] with the time after which another try may be admitted. Nothing was sent.
     ///
     /// # Cancellation
     /// Dropping the permit gives it back.
-    pub fn admit(&self, now: Monotonic) -> Result<Permit<'_>, Rejected> {
-        let epoch = self.step(|machine| machine.admit(now))?;
-        Ok(Permit::new(self, epoch, now))
+    #[inline(always)]
+    pub fn admit<N: Now>(&self, now: N) -> Result<Permit<'_>, Rejected> {
+        let Some(epoch) = self.engine.admit_closed() else { return self.ask(now.read()) };
+        let mut started = Monotonic::default();
+        if N::KNOWN || self.engine.is_timing() {
+            started = now.read();
+        }
+        if N::KNOWN {
+            self.engine.see(started.as_nanos());
+        }
+        Ok(Permit::new(self, epoch, started))
+    }
+
+    /// Tells whether a call would be refused now, without taking a permit or turning anything.
+    ///
+    /// # Errors
+    /// [`Rejected`] as [`admit`](Self::admit) would answer.
+    #[inline(always)]
+    pub fn peek(&self, now: impl Now) -> Result<(), Rejected> {
+        if self.engine.admit_closed().is_some() {
+            return Ok(());
+        }
+        self.engine.peek(now.read().as_nanos())
+    }
+
+    /// Runs `work` if it is admitted, and counts what it returned as `judge` says.
+    ///
+    /// The clock is read when it is needed; a panic of `work` is dated by it too.
+    ///
+    /// # Errors
+    /// [`Rejected`] with the time after which another try may be admitted. Nothing was done.
+    ///
+    /// # Example
+    /// ```
+    /// use amarra_resilience::Monotonic;
+    /// use amarra_resilience::breaker::{Breaker, Config, Outcome};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let breaker = Breaker::new("parser", Config::default(), 42)?;
+    /// let clock = || Monotonic::from_nanos(0);
+    /// let parsed = breaker.call(clock, Outcome::of_result, || "7".parse::<u32>())?;
+    /// assert_eq!(parsed, Ok(7));
+    /// # Ok(()) }
+    /// ```
+    #[inline(always)]
+    pub fn call<T>(
+        &self,
+        clock: impl Fn() -> Monotonic,
+        judge: impl FnOnce(&T) -> Outcome,
+        work: impl FnOnce() -> T,
+    ) -> Result<T, Rejected> {
+        let permit = self.admit(&clock)?.watched(&clock);
+        let out = work();
+        permit.finish(judge(&out));
+        Ok(out)
+    }
+
+    /// Awaits `work` if it is admitted, and counts what it returned as `judge` says.
+    ///
+    /// Nothing is allocated, and nothing is asked before the first poll.
+    ///
+    /// # Errors
+    /// [`Rejected`] with the time after which another try may be admitted. Nothing was done.
+    ///
+    /// # Cancellation
+    /// Dropping the future counts as cancelled, unless a panic drops it.
+    #[inline(always)]
+    pub async fn run<F: Future>(
+        &self,
+        clock: impl Fn() -> Monotonic,
+        judge: impl FnOnce(&F::Output) -> Outcome,
+        work: F,
+    ) -> Result<F::Output, Rejected> {
+        let permit = self.admit(&clock)?.watched(&clock);
+        let out = work.await;
+        permit.finish(judge(&out));
+        Ok(out)
     }
 
     /// Hands the decision to an operator, or back to the breaker, which then starts closed with
     /// nothing recorded.
-    pub fn set_mode(&self, now: Monotonic, mode: Mode) {
-        self.step(|machine| machine.set_mode(now, mode));
+    pub fn set_mode(&self, now: impl Now, mode: Mode) {
+        let mut events = Events::default();
+        self.engine.set_mode(now.read().as_nanos(), mode, &mut events);
+        self.tell(&events);
     }
 
     /// Returns what the breaker looks like as of the last call.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.lock().snapshot()
+        self.engine.snapshot()
     }
 
-    /// Runs one step of the machine and tells of its transitions once the lock is released.
-    fn step<T>(&self, step: impl FnOnce(&mut Machine) -> T) -> T {
-        let (out, events) = {
-            let mut machine = self.lock();
-            let out = step(&mut machine);
-            (out, machine.take_events())
-        };
+    /// Admits a call unless the breaker is simply closed.
+    #[cold]
+    fn ask(&self, now: Monotonic) -> Result<Permit<'_>, Rejected> {
+        if let Some(refused) = self.engine.refuse_open(now.as_nanos()) {
+            return Err(refused);
+        }
+        let mut events = Events::default();
+        let admitted = self.engine.admit(now.as_nanos(), &mut events);
         self.tell(&events);
-        out
+        admitted.map(|epoch| Permit::new(self, epoch, now))
     }
 
-    fn tell(&self, events: &Events) {
-        if let Some(observer) = &self.observer {
-            for event in events.iter().flatten() {
-                observer.transition(&self.name, event);
+    fn confirm<N: Now>(&self, now: N, epoch: u64) -> Result<Monotonic, Rejected> {
+        if !N::KNOWN && self.engine.admit_closed() == Some(epoch) && !self.engine.is_timing() {
+            return Ok(Monotonic::default());
+        }
+        let (now, mut events) = (now.read(), Events::default());
+        let confirmed = self.engine.confirm(now.as_nanos(), epoch, &mut events);
+        self.tell(&events);
+        confirmed.map(|()| now)
+    }
+
+    #[inline(always)]
+    fn finish<N: Now>(
+        &self,
+        now: N,
+        (epoch, started): (u64, Monotonic),
+        outcome: Outcome,
+    ) -> Finish {
+        if N::KNOWN || self.engine.is_timing() {
+            let now = now.read();
+            let took = now.as_nanos().saturating_sub(started.as_nanos());
+            let quick = outcome == Outcome::Ok && !self.engine.is_slow(took);
+            let good = quick && {
+                let at = if N::KNOWN { self.engine.see(now.as_nanos()) } else { now.as_nanos() };
+                self.engine.finish_good(epoch, Monotonic::from_nanos(at))
+            };
+            if good {
+                return Finish::Recorded;
+            }
+            return self.report(now, Done { epoch, took, outcome });
+        }
+        let mut now = Some(now);
+        let read = || now.take().map_or_else(Monotonic::default, Now::read);
+        if outcome == Outcome::Ok && self.engine.finish_good(epoch, read) {
+            return Finish::Recorded;
+        }
+        let now = now.map_or_else(Monotonic::default, Now::read);
+        self.report(now, Done { epoch, took: 0, outcome })
+    }
+
+    /// Counts an outcome that may turn the breaker.
+    #[cold]
+    fn report(&self, now: Monotonic, done: Done) -> Finish {
+        let mut events = Events::default();
+        let finish = self.engine.finish(now.as_nanos(), done, &mut events);
+        self.tell(&events);
+        finish
+    }
+
+    /// Counts a call whose permit was dropped, as of the latest time known.
+    fn lose(&self, (epoch, started): (u64, Monotonic), outcome: Outcome) {
+        let config = &self.engine.settings().config;
+        let lost = match outcome {
+            Outcome::Panicked => config.panicked,
+            _ => config.cancelled,
+        };
+        match lost {
+            Lost::Ignored => self.engine.give_back(epoch),
+            Lost::Failed => {
+                let now = self.engine.latest().max(started.as_nanos());
+                self.report(Monotonic::from_nanos(now), Done { epoch, took: 0, outcome });
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Machine> {
-        // No step leaves the machine half-changed by a panic: there is nothing in it that can.
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tell(&self, events: &Events) {
+        if let Some(observer) = &self.engine.settings().observer {
+            for event in events.iter() {
+                observer.transition(&self.name, event);
+            }
+        }
     }
 }
 

@@ -1,31 +1,30 @@
 //! The permission to make one call, which knows the period that gave it.
 
-use std::time::Duration;
-
-use amarra_core::Monotonic;
-
 use super::Breaker;
 use super::state::{Finish, Outcome, Rejected};
+use crate::time::{Monotonic, Now};
 
 /// The permission to make one call.
 ///
 /// # Cancellation
-/// Dropped unfinished it is given back; dropped because the call panicked it is a failure.
+/// Dropped unfinished it is given back; dropped because the call panicked it is a failure, as of
+/// the latest time the breaker knows: a drop has no clock. Where the breaker is asked with a clock
+/// that is only read when it must be, [`Breaker::call`] dates a panic exactly.
 #[derive(Debug)]
 #[must_use = "a permit dropped at once admits nothing"]
 pub struct Permit<'a> {
     breaker: &'a Breaker,
     epoch: u64,
+    /// Zero when nobody asked what time it was.
     started: Monotonic,
     /// A permit taken while unwinding is not dropped by a panic of its own call.
     unwinding_before: bool,
-    finished: bool,
 }
 
 impl<'a> Permit<'a> {
+    #[inline(always)]
     pub(super) fn new(breaker: &'a Breaker, epoch: u64, started: Monotonic) -> Self {
-        let unwinding_before = std::thread::panicking();
-        Self { breaker, epoch, started, unwinding_before, finished: false }
+        Self { breaker, epoch, started, unwinding_before: is_unwinding() }
     }
 
     /// Returns the period this permit belongs to.
@@ -42,33 +41,128 @@ impl<'a> Permit<'a> {
     /// # Errors
     /// [`Rejected`] when the period of this permit is over and the callee is not believed healthy;
     /// nothing was sent.
-    pub fn begin(&mut self, now: Monotonic) -> Result<(), Rejected> {
-        self.started = now;
-        self.breaker.step(|machine| machine.confirm(now, self.epoch))
+    pub fn begin(&mut self, now: impl Now) -> Result<(), Rejected> {
+        match self.breaker.confirm(now, self.epoch) {
+            Ok(started) => {
+                self.started = started;
+                Ok(())
+            }
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// Takes the permit apart from its breaker, for a future that holds the breaker itself.
+    #[cfg(feature = "tower")]
+    #[inline(always)]
+    pub(crate) fn into_ticket(self) -> Ticket {
+        let ticket = Ticket {
+            epoch: self.epoch,
+            started: self.started,
+            unwinding_before: self.unwinding_before,
+        };
+        core::mem::forget(self);
+        ticket
+    }
+
+    #[inline(always)]
+    pub(crate) fn watched<C: Fn() -> Monotonic + Copy>(self, clock: C) -> Watched<'a, C> {
+        let (breaker, epoch, started) = (self.breaker, self.epoch, self.started);
+        let unwinding_before = self.unwinding_before;
+        core::mem::forget(self);
+        Watched { breaker, epoch, started, unwinding_before, clock }
     }
 
     /// Reports what the call answered.
-    pub fn finish(mut self, now: Monotonic, outcome: Outcome) -> Finish {
-        self.finished = true;
-        let took = now.since(self.started);
-        self.breaker.step(|machine| machine.finish(now, self.epoch, took, outcome))
+    #[inline(always)]
+    pub fn finish(self, now: impl Now, outcome: Outcome) -> Finish {
+        let (breaker, epoch, started) = (self.breaker, self.epoch, self.started);
+        // Reported: there is nothing left to drop.
+        core::mem::forget(self);
+        breaker.finish(now, (epoch, started), outcome)
     }
 }
 
 impl Drop for Permit<'_> {
+    #[cold]
     fn drop(&mut self) {
-        if self.finished {
-            return;
-        }
-        let panicked = std::thread::panicking() && !self.unwinding_before;
-        self.breaker.step(|machine| {
-            if panicked {
-                // A drop has no clock: the failure counts at the latest time the breaker saw.
-                let now = machine.now();
-                machine.finish(now, self.epoch, Duration::ZERO, Outcome::Fail);
-            } else {
-                machine.cancel(self.epoch);
-            }
-        });
+        let panicked = is_unwinding() && !self.unwinding_before;
+        let outcome = if panicked { Outcome::Panicked } else { Outcome::Cancelled };
+        self.breaker.lose((self.epoch, self.started), outcome);
     }
+}
+
+/// What a permit is apart from its breaker. Whoever has one owes the breaker its end.
+#[cfg(feature = "tower")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ticket {
+    epoch: u64,
+    started: Monotonic,
+    unwinding_before: bool,
+}
+
+#[cfg(feature = "tower")]
+impl Breaker {
+    /// Counts what the call of `ticket` answered.
+    #[inline(always)]
+    pub(crate) fn redeem(&self, ticket: Ticket, clock: impl Fn() -> Monotonic, outcome: Outcome) {
+        self.finish(clock, (ticket.epoch, ticket.started), outcome);
+    }
+
+    /// Counts the call of `ticket` as cancelled, or as panicked.
+    #[cold]
+    pub(crate) fn lose_ticket(&self, ticket: Ticket, clock: impl Fn() -> Monotonic) {
+        let of = (ticket.epoch, ticket.started);
+        if is_unwinding() && !ticket.unwinding_before {
+            self.finish(clock, of, Outcome::Panicked);
+        } else {
+            self.lose(of, Outcome::Cancelled);
+        }
+    }
+}
+
+/// A permit with the clock that dates a panic of its call. The clock is copied and so owns nothing
+/// that would have to be dropped.
+#[derive(Debug)]
+pub(crate) struct Watched<'a, C: Fn() -> Monotonic + Copy> {
+    breaker: &'a Breaker,
+    epoch: u64,
+    started: Monotonic,
+    unwinding_before: bool,
+    clock: C,
+}
+
+impl<C: Fn() -> Monotonic + Copy> Watched<'_, C> {
+    #[inline(always)]
+    pub(crate) fn finish(self, outcome: Outcome) {
+        let (breaker, epoch, started, clock) = (self.breaker, self.epoch, self.started, self.clock);
+        // Reported: there is nothing left to drop.
+        core::mem::forget(self);
+        breaker.finish(clock, (epoch, started), outcome);
+    }
+}
+
+impl<C: Fn() -> Monotonic + Copy> Drop for Watched<'_, C> {
+    #[cold]
+    fn drop(&mut self) {
+        let of = (self.epoch, self.started);
+        if is_unwinding() && !self.unwinding_before {
+            self.breaker.finish(self.clock, of, Outcome::Panicked);
+        } else {
+            self.breaker.lose(of, Outcome::Cancelled);
+        }
+    }
+}
+
+#[cfg(feature = "std")]
+#[inline(always)]
+fn is_unwinding() -> bool {
+    std::thread::panicking()
+}
+
+/// Without `std` nothing tells whether a panic is under way; where there is no `std` a panic
+/// usually aborts.
+#[cfg(not(feature = "std"))]
+#[inline(always)]
+fn is_unwinding() -> bool {
+    false
 }

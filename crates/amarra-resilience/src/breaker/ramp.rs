@@ -1,75 +1,53 @@
 //! The slow start after closing: a growing share of the calls, spread evenly over them.
 
-use std::time::Duration;
-
-use amarra_core::Monotonic;
-
 use super::config::Config;
+use super::settings::nanos;
 
-/// One ramp, from its start until `config.ramp` later.
-#[derive(Debug)]
-pub(super) struct Ramp {
-    from: Monotonic,
-    /// Thousandths of a call saved up: a call is admitted when a whole one is there.
-    credit: u64,
+/// What a ramp admits at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Share {
+    /// Thousandths of the calls.
+    pub(super) thousandths: u64,
+    /// Nanoseconds until the share grows.
+    pub(super) grows_in: u64,
 }
 
-impl Ramp {
-    pub(super) fn new(from: Monotonic) -> Self {
-        // The first call is admitted: it is the one that learns something.
-        Self { from, credit: 999 }
+/// Returns what a ramp that began `passed` nanoseconds ago admits, `None` when it is over.
+pub(super) fn share(config: &Config, passed: u64) -> Option<Share> {
+    let length = nanos(config.ramp);
+    if passed >= length {
+        return None;
     }
-
-    pub(super) fn is_over(&self, config: &Config, now: Monotonic) -> bool {
-        now.since(self.from) >= config.ramp
-    }
-
-    /// Admits a call, or returns how long until the share grows.
-    pub(super) fn admit(&mut self, config: &Config, now: Monotonic) -> Result<(), Duration> {
-        if self.is_over(config, now) {
-            return Ok(());
-        }
-        let passed = now.since(self.from);
-        let steps = u64::from(config.ramp_steps);
-        let length = config.ramp.checked_div(u32::from(config.ramp_steps)).unwrap_or_default();
-        let length = length.as_nanos().max(1);
-        let step = passed.as_nanos().checked_div(length).unwrap_or(0);
-        let step = u64::try_from(step).unwrap_or(steps).min(steps);
-        let shares = step.saturating_add(1).saturating_mul(1000);
-        self.credit =
-            self.credit.saturating_add(shares.checked_div(steps.saturating_add(1)).unwrap_or(1000));
-        if let Some(rest) = self.credit.checked_sub(1000) {
-            self.credit = rest;
-            return Ok(());
-        }
-        let grows = length.saturating_mul(u128::from(step.saturating_add(1)));
-        let grows = Duration::from_nanos(u64::try_from(grows).unwrap_or(u64::MAX));
-        Err(grows.min(config.ramp).saturating_sub(passed))
-    }
+    let steps = u64::from(config.ramp_steps.max(1));
+    let step_length = length.checked_div(steps).unwrap_or(0).max(1);
+    let step = passed.checked_div(step_length).unwrap_or(0).min(steps);
+    let thousandths = step
+        .saturating_add(1)
+        .saturating_mul(1000)
+        .checked_div(steps.saturating_add(1))
+        .unwrap_or(1000);
+    let grows_at = step_length.saturating_mul(step.saturating_add(1)).min(length);
+    Some(Share { thousandths, grows_in: grows_at.saturating_sub(passed) })
 }
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
     use super::*;
 
     #[test]
-    fn the_share_grows_step_by_step() {
+    fn the_share_grows_step_by_step_and_says_when() {
         let config = Config { ramp: Duration::from_secs(4), ramp_steps: 4, ..Config::default() };
-        let mut ramp = Ramp::new(Monotonic::default());
-        let mut admitted = |secs| {
-            let now = Monotonic::default().plus(Duration::from_secs(secs));
-            (0..1000).filter(|_| ramp.admit(&config, now).is_ok()).count()
+        let check = |millis: u64, expect: Option<(u64, u64)>| {
+            let got = share(&config, millis * 1_000_000);
+            assert_eq!(got.map(|s| (s.thousandths, s.grows_in / 1_000_000)), expect, "{millis}");
         };
-        let got: Vec<_> = (0..5).map(&mut admitted).collect();
-        assert_eq!(got, [200, 400, 600, 800, 1000]);
-    }
-
-    #[test]
-    fn a_refusal_says_when_the_share_grows() {
-        let config = Config { ramp: Duration::from_secs(4), ramp_steps: 4, ..Config::default() };
-        let mut ramp = Ramp::new(Monotonic::default());
-        let now = Monotonic::default().plus(Duration::from_millis(1500));
-        let refused = (0..10).find_map(|_| ramp.admit(&config, now).err());
-        assert_eq!(refused, Some(Duration::from_millis(500)));
+        check(0, Some((200, 1000)));
+        check(999, Some((200, 1)));
+        check(1000, Some((400, 1000)));
+        check(1500, Some((400, 500)));
+        check(3000, Some((800, 1000)));
+        check(4000, None);
     }
 }

@@ -9,6 +9,7 @@ use amarra_core::Monotonic;
 
 use super::Breaker;
 use super::config::Config;
+use super::settings::Settings;
 use super::state::{Observer, State};
 use crate::config::{ConfigError, check};
 
@@ -83,8 +84,9 @@ struct Keys<K> {
 /// ```
 pub struct Registry<K> {
     config: RegistryConfig,
+    /// What all breakers share.
+    settings: Arc<Settings>,
     seed: u64,
-    observer: Option<Arc<dyn Observer>>,
     keys: Mutex<Keys<K>>,
 }
 
@@ -96,14 +98,16 @@ impl<K: Ord + Clone + fmt::Display> Registry<K> {
     pub fn new(config: RegistryConfig, seed: u64) -> Result<Self, ConfigError> {
         config.validate()?;
         let keys = Keys { entries: BTreeMap::new(), made: 0, swept: Monotonic::default() };
-        Ok(Self { config, seed, observer: None, keys: Mutex::new(keys) })
+        let settings = Arc::new(Settings::new(config.breaker, None));
+        Ok(Self { config, settings, seed, keys: Mutex::new(keys) })
     }
 
     /// Returns this registry with `observer` hearing of the transitions of its breakers, each
     /// named by its key.
     #[must_use]
     pub fn observed(self, observer: Arc<dyn Observer>) -> Self {
-        Self { observer: Some(observer), ..self }
+        let settings = Arc::new(Settings::new(self.config.breaker, Some(observer)));
+        Self { settings, ..self }
     }
 
     /// Returns the breaker of `key`, a new one when it has none.
@@ -145,7 +149,7 @@ impl<K: Ord + Clone + fmt::Display> Registry<K> {
 
     fn make(&self, key: &K, number: u64) -> Breaker {
         let seed = self.seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        Breaker::from_parts(key.to_string(), self.config.breaker, seed, self.observer.clone())
+        Breaker::from_parts(key.to_string().into(), Arc::clone(&self.settings), seed)
     }
 }
 

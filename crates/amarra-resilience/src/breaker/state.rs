@@ -1,9 +1,9 @@
 //! The breaker's vocabulary: states, modes, outcomes, transitions and who hears of them.
 
-use std::fmt;
-use std::time::Duration;
+use core::fmt;
+use core::time::Duration;
 
-use amarra_core::Monotonic;
+use crate::time::Monotonic;
 
 /// Where a breaker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +65,18 @@ pub enum Outcome {
     Fail,
     /// Says nothing: the call never reached the callee, or failed for reasons of the caller.
     Ignore,
+    /// The caller gave up; counts as the configuration says.
+    Cancelled,
+    /// The call panicked; counts as the configuration says.
+    Panicked,
+}
+
+impl Outcome {
+    /// Judges a result by whether it is `Ok`: for callees whose every error is a failure.
+    #[must_use]
+    pub fn of_result<T, E>(result: &Result<T, E>) -> Self {
+        if result.is_ok() { Self::Ok } else { Self::Fail }
+    }
 }
 
 /// What became of the outcome handed to `finish`.
@@ -84,7 +96,8 @@ pub enum Finish {
 pub enum Reason {
     /// The breaker is open.
     Open,
-    /// Every probe of this half-open period is out or has answered.
+    /// Every probe of this half-open period is out or has answered, or another thread is deciding
+    /// at this very moment.
     Probing,
     /// The breaker closed a moment ago and admits only a share yet.
     Ramping,
@@ -93,14 +106,22 @@ pub enum Reason {
 }
 
 /// The refusal of a call; nothing was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-#[error("circuit breaker rejects the call ({reason:?}); try again in {retry_after:?}")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rejected {
     /// When another try may be admitted at the earliest guess.
     pub retry_after: Duration,
     /// Why.
     pub reason: Reason,
 }
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { retry_after, reason } = self;
+        write!(f, "circuit breaker rejects the call ({reason:?}); try again in {retry_after:?}")
+    }
+}
+
+impl core::error::Error for Rejected {}
 
 /// Why a breaker changed its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -164,7 +185,7 @@ pub struct Snapshot {
     pub state: State,
     /// The number of the current period.
     pub epoch: u64,
-    /// Calls in the window, or probes that answered while half-open.
+    /// Calls in the window as of its latest record, or probes that answered while half-open.
     pub counts: Counts,
     /// Probes out; zero unless half-open.
     pub probes_out: u16,

@@ -1,24 +1,25 @@
 //! Everything around one outgoing call, in the one order that works.
 
 mod builder;
+mod gates;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use amarra_core::time::timeout_at;
-use amarra_core::{Class, Classify, Environment, Monotonic};
+use amarra_core::{Class, Classify, Environment};
 
 pub use crate::retry::Attempt;
-pub use builder::{AtBreaker, AtDeadline, AtGates, AtRetry, Builder, MayTake, Start};
+pub use builder::{AtBreaker, AtDeadline, AtGates, AtRetry, Builder, MayTake, Start, Unusual};
 
-use crate::breaker::{Breaker, Outcome, Permit};
-use crate::bulkhead::{Bulkhead, Slot};
+use crate::breaker::{Breaker, Outcome};
 use crate::deadline::Deadline;
-use crate::error::{Error, Failed};
-use crate::limiter::Limiter;
+use crate::error::{Error, Failed, Stop};
+use crate::hedge::{Hedge, race};
 use crate::retry::{Budget, Charge, Plan, Policy, Session};
-use crate::shed::{Priority, Shed};
+use crate::shed::Priority;
+use gates::{Entered, Gate, Gates};
 
 /// What the caller knows about one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,15 +53,16 @@ impl CallOptions {
     }
 }
 
-/// The way to one callee: deadline, retry with budget, breaker, shedding, bulkhead and rate
-/// limiter, a timeout for each try, and then the call.
+/// The way to one callee: deadline, retry with budget, breaker, shedding, throttle, bulkhead,
+/// adaptive limit and rate limiter, a timeout for each try, hedging, and then the call.
 ///
 /// The order is not a matter of taste. A breaker outside of the retry would see one failure where
 /// there were three; a bulkhead outside of it would be held while waiting to try again; a limiter
 /// outside of the breaker would count calls that are never sent.
 ///
 /// # Laws
-/// - PIP-1 the order above; what one stage refuses, the stages within it never see.
+/// - PIP-1 the order above, unless [`Builder::unusual_order`] was called; what one stage refuses,
+///   the stages within it never see.
 /// - PIP-2 a try that was never sent is `Transient`, and neither the breaker nor the budget counts
 ///   it.
 /// - PIP-3 a call that waited for its place is sent only if the breaker still agrees.
@@ -78,9 +80,12 @@ pub struct Pipeline {
     policy: Policy,
     budget: Option<Arc<Budget>>,
     breaker: Option<Arc<Breaker>>,
-    shed: Option<Shed>,
-    bulkhead: Option<Arc<Bulkhead>>,
-    limiter: Option<Arc<Limiter>>,
+    gates: Gates,
+    /// What the call passes once, before its first try; nothing in the usual order.
+    outer: Vec<Gate>,
+    /// What each try passes.
+    inner: Vec<Gate>,
+    hedge_after: Option<Duration>,
     timeout: Duration,
 }
 
@@ -116,7 +121,7 @@ impl Pipeline {
         &self,
         env: &Environment,
         options: CallOptions,
-        mut call: impl FnMut(Attempt) -> Fut,
+        call: impl FnMut(Attempt) -> Fut,
     ) -> Result<T, Failed<E>>
     where
         E: Classify,
@@ -130,56 +135,126 @@ impl Pipeline {
             deadline: options.deadline.map_or(own, |given| given.no_later_than(own.at())),
             idempotent: options.idempotent,
         };
-        let (mut session, mut charge) = Session::start(plan, now)?;
+        let (mut session, charge) = Session::start(plan, now)?;
+        if self.outer.is_empty() {
+            return self.tries(env, (&mut session, charge, options), call).await;
+        }
+        let entered = self.enter(env, &session, (options.priority, &self.outer)).await;
+        let outer = entered.map_err(|error| {
+            let (stop, in_doubt) = (Stop::Refused, false);
+            Failed { error, attempts: 0, stop, in_doubt }
+        })?;
+        let result = self.tries(env, (&mut session, charge, options), call).await;
+        let outcome = match &result {
+            Err(failed) if !failed.error.was_sent() => Outcome::Ignore,
+            Err(failed) => outcome_of_class(failed.class()),
+            Ok(_) => Outcome::Ok,
+        };
+        outer.finish(env, outcome);
+        result
+    }
+
+    /// Makes the first try and those that follow.
+    async fn tries<'a, T, E, Fut>(
+        &'a self,
+        env: &Environment,
+        (session, mut charge, options): (&mut Session<'a>, Charge<'a>, CallOptions),
+        mut call: impl FnMut(Attempt) -> Fut,
+    ) -> Result<T, Failed<E>>
+    where
+        E: Classify,
+        Fut: Future<Output = Result<T, E>>,
+    {
         loop {
-            let error = match self.enter(env, &session, options.priority).await {
+            let error = match self.enter(env, session, (options.priority, &self.inner)).await {
                 Err(refused) => refused,
-                Ok(entered) => match self.send(env, &session, (entered, charge), &mut call).await {
-                    Ok(out) => return Ok(out),
-                    Err(error) => error,
-                },
+                Ok(entered) => {
+                    let sending = (entered, charge, options.idempotent);
+                    match self.send(env, session, sending, &mut call).await {
+                        Ok(out) => return Ok(out),
+                        Err(error) => error,
+                    }
+                }
             };
             charge = session.again(env, error).await?;
         }
     }
 
-    /// Passes the breaker and the gates behind it; what was passed is given back when it is
-    /// dropped, as when a later one refuses.
+    /// Passes `gates` one after the other; what was passed is given back when it is dropped, as
+    /// when a later one refuses.
     async fn enter<E>(
         &self,
         env: &Environment,
         session: &Session<'_>,
-        priority: Priority,
+        (priority, gates): (Priority, &[Gate]),
     ) -> Result<Entered<'_>, Error<E>> {
-        let mut permit = match &self.breaker {
-            Some(breaker) => Some(breaker.admit(env.monotonic()).map_err(Error::BreakerOpen)?),
-            None => None,
-        };
-        if let (Some(shed), Some(bulkhead)) = (&self.shed, &self.bulkhead)
-            && !shed.admits(priority, bulkhead.load())
-        {
-            return Err(Error::Shed);
+        let mut entered = Entered::default();
+        for gate in gates {
+            self.pass(env, session, (*gate, priority), &mut entered).await?;
         }
-        let slot = match &self.bulkhead {
-            Some(bulkhead) => {
-                let until = session.attempt().deadline.at();
-                Some(bulkhead.acquire(env, until).await.map_err(|_| Error::BulkheadFull)?)
-            }
-            None => None,
-        };
         let now = env.monotonic();
         if !session.fits(now) {
             return Err(Error::DeadlinePassed);
         }
-        if let Some(permit) = &mut permit {
+        if let Some(permit) = &mut entered.permit {
             permit.begin(now).map_err(Error::BreakerOpen)?;
         }
-        if let Some(limiter) = &self.limiter {
+        // Last of all: a place of the rate limit cannot be given back.
+        if let Some(limiter) =
+            self.gates.limiter.as_ref().filter(|_| gates.contains(&Gate::Limiter))
+        {
             limiter
                 .admit(now)
                 .map_err(|limited| Error::RateLimited { retry_after: limited.retry_after })?;
         }
-        Ok(Entered { now, permit, _slot: slot })
+        entered.now = now;
+        Ok(entered)
+    }
+
+    async fn pass<'a, E>(
+        &'a self,
+        env: &Environment,
+        session: &Session<'_>,
+        (gate, priority): (Gate, Priority),
+        entered: &mut Entered<'a>,
+    ) -> Result<(), Error<E>> {
+        let gates = &self.gates;
+        match gate {
+            Gate::Breaker => {
+                if let Some(breaker) = &self.breaker {
+                    let permit = breaker.admit(|| env.monotonic()).map_err(Error::BreakerOpen)?;
+                    entered.permit = Some(permit);
+                }
+            }
+            Gate::Shed => {
+                if gates.shed.is_some_and(|shed| !shed.admits(priority, gates.load())) {
+                    return Err(Error::Shed);
+                }
+            }
+            Gate::Throttle => {
+                if let Some(throttle) = &gates.throttle {
+                    let drawn = throttle.admit(env.monotonic(), env.entropy.as_ref());
+                    drawn.map_err(|_| Error::Throttled)?;
+                    entered.throttle = Some(throttle);
+                }
+            }
+            Gate::Bulkhead => {
+                if let Some(bulkhead) = &gates.bulkhead {
+                    let until = session.attempt().deadline.at();
+                    let slot = bulkhead.acquire(env, until).await;
+                    entered.slot = Some(slot.map_err(|_| Error::BulkheadFull)?);
+                }
+            }
+            Gate::Adaptive => {
+                if let Some(adaptive) = &gates.adaptive {
+                    let ticket = adaptive.admit(env.monotonic());
+                    let ticket = ticket.map_err(|full| Error::AtLimit { limit: full.limit })?;
+                    entered.ticket = Some(ticket);
+                }
+            }
+            Gate::Limiter => {}
+        }
+        Ok(())
     }
 
     /// Sends one try, waits for its answer at most as long as a try may take, and reports it.
@@ -187,35 +262,35 @@ impl Pipeline {
         &self,
         env: &Environment,
         session: &Session<'_>,
-        (entered, charge): (Entered<'_>, Charge<'_>),
-        call: impl FnOnce(Attempt) -> Fut,
+        (entered, charge, idempotent): (Entered<'_>, Charge<'_>, bool),
+        call: &mut impl FnMut(Attempt) -> Fut,
     ) -> Result<T, Error<E>>
     where
         E: Classify,
         Fut: Future<Output = Result<T, E>>,
     {
-        let Entered { now, permit, _slot } = entered;
-        charge.spend(now);
+        charge.spend();
+        let now = entered.now;
         let Attempt { number, deadline } = session.attempt();
         let deadline = deadline.no_later_than(now.plus(self.timeout));
         let until = deadline.at();
-        let answer = call(Attempt { number, deadline });
-        let result = match timeout_at(env.timer.as_ref(), until, answer).await {
+        let attempt = Attempt { number, deadline };
+        let hedged = self.hedge_after.filter(|_| idempotent).zip(self.budget.as_deref());
+        let answer = match hedged {
+            None => timeout_at(env.timer.as_ref(), until, call(attempt)).await,
+            Some((after, budget)) => {
+                let both = race(env, Hedge { after, budget }, |_| call(attempt));
+                let answer = timeout_at(env.timer.as_ref(), until, both).await;
+                answer.map(|answer| answer.map(|(out, _)| out))
+            }
+        };
+        let result = match answer {
             Ok(answer) => answer.map_err(Error::Call),
             Err(_) => Err(Error::TimedOut { after: until.since(now) }),
         };
-        if let Some(permit) = permit {
-            permit.finish(env.monotonic(), outcome_of(&result));
-        }
+        entered.finish(env, outcome_of(&result));
         result
     }
-}
-
-/// The places one try holds.
-struct Entered<'a> {
-    now: Monotonic,
-    permit: Option<Permit<'a>>,
-    _slot: Option<Slot<'a>>,
 }
 
 fn outcome_of<T, E: Classify>(result: &Result<T, Error<E>>) -> Outcome {

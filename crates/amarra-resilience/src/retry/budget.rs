@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use amarra_core::Monotonic;
 
 use crate::config::{ConfigError, PerMille, check};
+use crate::row::Tally;
 
 /// What one retry costs, in thousandths of a token.
 const RETRY: u64 = 1000;
@@ -46,6 +47,8 @@ struct Account {
     /// Nanoseconds times thousandths per second that have not made a whole thousandth yet.
     rest: u128,
     at: Monotonic,
+    /// Deposits that are in `milli` already.
+    booked: u64,
 }
 
 /// A purse of retries shared by all calls to one callee.
@@ -75,6 +78,9 @@ struct Account {
 #[derive(Debug)]
 pub struct Budget {
     config: BudgetConfig,
+    /// Deposits ever made. They are booked when somebody wants a retry: many calls pay in, few take
+    /// out, and paying in must not make threads meet.
+    deposits: Tally,
     account: Mutex<Account>,
 }
 
@@ -85,14 +91,15 @@ impl Budget {
     /// [`ConfigError`] when a field of `config` is outside its range.
     pub fn new(config: BudgetConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        let account = Account { milli: max_milli(&config), rest: 0, at: Monotonic::default() };
-        Ok(Self { config, account: Mutex::new(account) })
+        let milli = max_milli(&config);
+        let account = Account { milli, rest: 0, at: Monotonic::default(), booked: 0 };
+        Ok(Self { config, deposits: Tally::default(), account: Mutex::new(account) })
     }
 
     /// Takes one retry out, to be spent when it is sent; `None` when there is none.
     #[must_use]
     pub fn reserve(&self, now: Monotonic) -> Option<Reserved<'_>> {
-        self.change(now, |account, _| {
+        self.change(Some(now), |account, _| {
             let left = account.milli.checked_sub(RETRY)?;
             account.milli = left;
             Some(Reserved { budget: self, spent: false })
@@ -100,33 +107,44 @@ impl Budget {
     }
 
     /// Notes that the first try of a call was sent, which earns a share of a retry.
-    pub fn deposit(&self, now: Monotonic) {
-        let earned = u64::from(self.config.per_call.get());
-        self.change(now, |account, most| {
-            account.milli = account.milli.saturating_add(earned).min(most);
-        });
+    #[inline]
+    pub fn deposit(&self) {
+        self.deposits.add();
     }
 
     /// Returns how many whole retries are there.
     #[must_use]
     pub fn tokens(&self, now: Monotonic) -> u64 {
-        self.change(now, |account, _| account.milli / RETRY)
+        self.change(Some(now), |account, _| account.milli / RETRY)
     }
 
-    fn change<T>(&self, now: Monotonic, change: impl FnOnce(&mut Account, u64) -> T) -> T {
+    fn change<T>(&self, now: Option<Monotonic>, change: impl FnOnce(&mut Account, u64) -> T) -> T {
         let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
         let most = max_milli(&self.config);
-        account.refill(now, self.config.per_second_milli, most);
+        account.book(self.deposits.sum(), self.config.per_call, most);
+        if let Some(now) = now {
+            account.refill(now, self.config.per_second_milli, most);
+        }
         change(&mut account, most)
     }
 
     fn refund(&self) {
-        let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
-        account.milli = account.milli.saturating_add(RETRY).min(max_milli(&self.config));
+        self.change(None, |account, most| {
+            account.milli = account.milli.saturating_add(RETRY).min(most);
+        });
     }
 }
 
 impl Account {
+    /// Adds what the deposits since the last look earned. What the purse cannot hold is lost, as it
+    /// would have been one by one: nothing was taken out meanwhile.
+    fn book(&mut self, deposits: u64, per_call: PerMille, most: u64) {
+        let new = deposits.wrapping_sub(self.booked);
+        self.booked = deposits;
+        let earned = new.saturating_mul(u64::from(per_call.get()));
+        self.milli = self.milli.saturating_add(earned).min(most);
+    }
+
     /// Adds what the time since the last look earned, by one multiplication however long it was.
     fn refill(&mut self, now: Monotonic, per_second_milli: u32, most: u64) {
         const SECOND: u128 = 1_000_000_000;
@@ -194,7 +212,7 @@ mod tests {
                 drained(BudgetConfig { per_call, per_second_milli: 0, ..BudgetConfig::default() });
             let (now, mut retries) = (Monotonic::default(), 0);
             for _ in 0..10_000 {
-                budget.deposit(now);
+                budget.deposit();
                 if let Some(retry) = budget.reserve(now) {
                     retry.spend();
                     retries += 1;
@@ -222,7 +240,7 @@ mod tests {
         let budget = Budget::new(BudgetConfig::default()).unwrap();
         let now = Monotonic::default();
         let reserved = budget.reserve(now).unwrap();
-        (0..100).for_each(|_| budget.deposit(now));
+        (0..100).for_each(|_| budget.deposit());
         assert_eq!(budget.tokens(now), 10);
         drop(reserved);
         assert_eq!(budget.tokens(now), 10);

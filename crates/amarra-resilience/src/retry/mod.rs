@@ -53,7 +53,7 @@ where
     loop {
         let attempt = session.attempt();
         let started = env.monotonic();
-        charge.spend(started);
+        charge.spend();
         let until = attempt.deadline.at();
         let error = match timeout_at(env.timer.as_ref(), until, call(attempt)).await {
             Ok(Ok(out)) => return Ok(out),

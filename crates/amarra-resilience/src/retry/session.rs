@@ -45,10 +45,10 @@ pub(crate) struct Charge<'a> {
 
 impl Charge<'_> {
     /// Pays: the try is about to be sent.
-    pub(crate) fn spend(self, now: Monotonic) {
+    pub(crate) fn spend(self) {
         match (self.retry, self.budget) {
             (Some(retry), _) => retry.spend(),
-            (None, Some(budget)) => budget.deposit(now),
+            (None, Some(budget)) => budget.deposit(),
             (None, None) => {}
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use amarra_core::Monotonic;
 use amarra_resilience::PerMille;
-use amarra_resilience::breaker::{Breaker, Config, Finish, Outcome, Permit, Reason, State};
+use amarra_resilience::breaker::{Breaker, Config, Finish, Lost, Outcome, Permit, Reason, State};
 use proptest::prelude::*;
 
 use crate::model::{Op, config, op};
@@ -121,7 +121,8 @@ proptest! {
         seed in any::<u64>(),
         ops in prop::collection::vec(op(), 1..150),
     ) {
-        let config = Config { open_jitter: PerMille::new(jitter), ..config };
+        let cancelled = Lost::Ignored;
+        let config = Config { open_jitter: PerMille::new(jitter), cancelled, ..config };
         let log = Arc::new(Log::default());
         let breaker = Breaker::new("b", config, seed).unwrap().observed(log.clone());
         let mut watched = Watched {

@@ -11,15 +11,22 @@
     reason = "tests fail by panicking"
 )]
 
+mod adaptive;
 mod amplification;
 mod automaton;
 mod breaker;
 mod bulkhead;
 mod cancel;
+mod hedge;
 mod limiter;
 mod model;
 mod peer_defects;
 mod pipeline;
 mod registry;
 mod retry;
+mod suite;
 mod support;
+mod threads;
+mod throttle;
+mod tower;
+mod unusual;

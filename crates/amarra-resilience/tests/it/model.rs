@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use amarra_core::Monotonic;
-use amarra_resilience::PerMille;
 use amarra_resilience::breaker::{
-    Breaker, Config, Finish, Mode, Outcome, Permit, SlowCalls, State, Window,
+    Breaker, Config, Finish, Lost, Mode, Outcome, Permit, SlowCalls, State, Window,
 };
+use amarra_resilience::{Now, PerMille};
 use proptest::prelude::*;
 
 use crate::support::{Log, at, ms};
@@ -23,6 +22,8 @@ struct Model {
     calls: Vec<(u64, bool, bool)>,
     out: u64,
     trips: u32,
+    /// A rate is over its limit, and only calls are wanting.
+    pending: bool,
     /// Start of the ramp and calls asked for in it, by the share each met.
     ramp: Option<(u64, u64)>,
     path: Vec<State>,
@@ -43,6 +44,7 @@ impl Model {
             calls: Vec::new(),
             out: 0,
             trips: 0,
+            pending: false,
             ramp: None,
             path: Vec::new(),
         }
@@ -62,6 +64,7 @@ impl Model {
         self.since = when;
         self.epoch += 1;
         self.calls.clear();
+        self.pending = false;
         self.out = 0;
         self.path.push(to);
     }
@@ -151,8 +154,12 @@ impl Model {
             State::Closed => {
                 let seen = self.window();
                 let min = self.config.calls_min as usize;
-                let look = failed || slow || seen.len() == min;
-                if seen.len() >= min && look && self.bad(&seen, seen.len()) {
+                let look = failed || slow || self.pending;
+                let bad = self.bad(&seen, seen.len());
+                if look {
+                    self.pending = bad && seen.len() < min;
+                }
+                if seen.len() >= min && look && bad {
                     let ramp = millis(self.config.ramp);
                     if self.ramp.is_none_or(|(from, _)| self.now - from >= ramp) {
                         self.trips = 0;
@@ -180,6 +187,11 @@ impl Model {
     }
 
     fn cancel(&mut self, epoch: u64) {
+        if self.config.cancelled == Lost::Failed {
+            // Not measured: it counts as one that took no time.
+            self.finish(self.now, (epoch, self.now), Outcome::Fail);
+            return;
+        }
         self.out -= u64::from(epoch == self.epoch && self.state == State::HalfOpen);
     }
 
@@ -245,12 +257,16 @@ pub fn config() -> impl Strategy<Value = Config> {
     );
     let ramp =
         prop_oneof![Just((0, 1)), (1..5_u16, 1..200_u64).prop_map(|(s, w)| (w * u64::from(s), s))];
-    (window, 1..6_u32, 1..=1000_u16, slow, 1..4_u16, ramp).prop_map(
-        |(window, calls_min, rate, slow_calls, half_open_permits, (ramp, ramp_steps))| Config {
-            window,
-            calls_min,
-            failure_rate: PerMille::new(rate),
-            slow_calls,
+    let cancelled = prop_oneof![4 => Just(Lost::Ignored), 1 => Just(Lost::Failed)];
+    let calls = (window, 1..6_u32, 1..=1000_u16, slow);
+    (calls, cancelled, 1..4_u16, ramp).prop_map(
+        |(calls, cancelled, half_open_permits, (ramp, ramp_steps))| Config {
+            window: calls.0,
+            calls_min: calls.1,
+            failure_rate: PerMille::new(calls.2),
+            slow_calls: calls.3,
+            cancelled,
+            panicked: Lost::Failed,
             half_open_permits,
             half_open_wait: ms(100),
             open_wait: ms(100),
@@ -270,47 +286,69 @@ proptest! {
         config in config(),
         ops in prop::collection::vec(op(), 1..120),
     ) {
-        let log = std::sync::Arc::new(Log::default());
-        let breaker = Breaker::new("b", config, 1).unwrap().observed(log.clone());
-        let mut model = Model::new(config);
-        let mut now = 0_u64;
-        let mut skew = 0_u64;
-        let mut permits: Vec<(Permit<'_>, (u64, u64))> = Vec::new();
-        for op in ops {
-            let told = now.saturating_sub(std::mem::take(&mut skew));
-            let seen: Monotonic = at(told);
-            match op {
-                Op::Admit => match (breaker.admit(seen), model.admit(told)) {
-                    (Ok(permit), Ok(epoch)) => {
-                        prop_assert_eq!(permit.epoch(), epoch);
-                        permits.push((permit, (epoch, told)));
-                    }
-                    (Err(refused), Err(wait)) => prop_assert_eq!(refused.retry_after, ms(wait)),
-                    (got, expect) => prop_assert!(false, "{:?} {:?}", got, expect),
-                },
-                Op::Finish(i, outcome) if !permits.is_empty() => {
-                    let (permit, of) = permits.swap_remove(i % permits.len());
-                    let got = permit.finish(seen, outcome);
-                    prop_assert_eq!(got, model.finish(told, of, outcome));
-                }
-                Op::Drop(i) if !permits.is_empty() => {
-                    let (permit, (epoch, _)) = permits.swap_remove(i % permits.len());
-                    drop(permit);
-                    model.cancel(epoch);
-                }
-                Op::Finish(..) | Op::Drop(_) => {}
-                Op::Advance(by) => now += by,
-                Op::Back(by) => skew = by,
-                Op::SetMode(mode) => {
-                    breaker.set_mode(seen, mode);
-                    model.set_mode(told, mode);
-                }
-            }
-            let got = breaker.snapshot();
-            prop_assert_eq!((got.state, got.epoch), (model.state, model.epoch));
-            prop_assert_eq!(got.trips, model.trips);
-            prop_assert_eq!(u64::from(got.probes_out), model.out);
-            prop_assert_eq!(log.path(), model.path.clone());
-        }
+        compare(config, ops, at)?;
     }
+
+    /// A clock that is read only when it is needed makes no difference to calls this few: all but
+    /// jumps back, which nobody sees who does not look, and drops, which have no clock.
+    #[test]
+    fn so_it_is_with_a_clock_that_is_read_on_demand(
+        config in config(),
+        ops in prop::collection::vec(op(), 1..120),
+    ) {
+        let config = Config { cancelled: Lost::Ignored, ..config };
+        let ops = ops.into_iter().filter(|op| !matches!(op, Op::Back(_))).collect();
+        compare(config, ops, |millis| move || at(millis))?;
+    }
+}
+
+/// Runs `ops` on a breaker and on its reference; `now` is how the breaker is told the time.
+fn compare<N: Now>(
+    config: Config,
+    ops: Vec<Op>,
+    now_at: impl Fn(u64) -> N,
+) -> Result<(), TestCaseError> {
+    let log = std::sync::Arc::new(Log::default());
+    let breaker = Breaker::new("b", config, 1).unwrap().observed(log.clone());
+    let mut model = Model::new(config);
+    let mut now = 0_u64;
+    let mut skew = 0_u64;
+    let mut permits: Vec<(Permit<'_>, (u64, u64))> = Vec::new();
+    for op in ops {
+        let told = now.saturating_sub(std::mem::take(&mut skew));
+        let seen = now_at(told);
+        match op {
+            Op::Admit => match (breaker.admit(seen), model.admit(told)) {
+                (Ok(permit), Ok(epoch)) => {
+                    prop_assert_eq!(permit.epoch(), epoch);
+                    permits.push((permit, (epoch, told)));
+                }
+                (Err(refused), Err(wait)) => prop_assert_eq!(refused.retry_after, ms(wait)),
+                (got, expect) => prop_assert!(false, "{:?} {:?}", got, expect),
+            },
+            Op::Finish(i, outcome) if !permits.is_empty() => {
+                let (permit, of) = permits.swap_remove(i % permits.len());
+                let got = permit.finish(seen, outcome);
+                prop_assert_eq!(got, model.finish(told, of, outcome));
+            }
+            Op::Drop(i) if !permits.is_empty() => {
+                let (permit, (epoch, _)) = permits.swap_remove(i % permits.len());
+                drop(permit);
+                model.cancel(epoch);
+            }
+            Op::Finish(..) | Op::Drop(_) => {}
+            Op::Advance(by) => now += by,
+            Op::Back(by) => skew = by,
+            Op::SetMode(mode) => {
+                breaker.set_mode(seen, mode);
+                model.set_mode(told, mode);
+            }
+        }
+        let got = breaker.snapshot();
+        prop_assert_eq!((got.state, got.epoch), (model.state, model.epoch));
+        prop_assert_eq!(got.trips, model.trips);
+        prop_assert_eq!(u64::from(got.probes_out), model.out);
+        prop_assert_eq!(log.path(), model.path.clone());
+    }
+    Ok(())
 }

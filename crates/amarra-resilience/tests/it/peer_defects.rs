@@ -225,7 +225,7 @@ fn p10_the_budget_is_exact_and_replays_no_idle_time() {
         };
         let budget = Budget::new(config).unwrap();
         assert_eq!(drain(&budget, now), 1000);
-        (0..1000).for_each(|_| budget.deposit(now));
+        (0..1000).for_each(|_| budget.deposit());
         assert_eq!(budget.tokens(now), u64::from(percent) * 10, "{percent} %");
     }
     let budget = Budget::new(BudgetConfig { tokens_max: 7, ..BudgetConfig::default() }).unwrap();

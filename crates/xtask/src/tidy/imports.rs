@@ -23,6 +23,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("benches", ANYTHING),
     ("sim", ANYTHING),
     ("examples", ANYTHING),
+    ("peers", ANYTHING),
 ];
 
 const CORE_BUT_SHOP: &[&str] =
