@@ -4,13 +4,14 @@ use crate::output::Output;
 use crate::run::{SIM, cargo_in, root, step};
 
 /// Packages that no simulation is built from, and whose dependencies take minutes to build.
-const NOT_SIMULATED: [&str; 7] = [
+const NOT_SIMULATED: [&str; 8] = [
     "amarra",
     "amarra-kafka",
     "amarra-postgres",
     "amarra-sqlite",
     "amarra-tokio",
     "benches",
+    "peers",
     "testbed",
 ];
 
