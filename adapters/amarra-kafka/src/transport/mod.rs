@@ -1,6 +1,7 @@
 //! The publishing port over librdkafka: a producer a session, fenced by a topic and by the broker.
 
 mod flight;
+mod places;
 mod producer;
 mod progress;
 mod session;

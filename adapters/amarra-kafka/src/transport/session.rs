@@ -1,10 +1,8 @@
 //! A session: what is published in a call, what of it is stored, and what becomes of its client.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use amarra_messaging::murmur2::choose;
 use amarra_messaging::outbox::Lease;
 use amarra_messaging::transport::Publish;
 use amarra_messaging::{Headers, PublishError, Record, Session, Topic};
@@ -14,6 +12,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer};
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::places::Places;
 use super::producer::{Client, Native, Pace};
 use super::progress::Mark;
 use super::{Opening, Shared, Unopened, lock};
@@ -33,9 +32,6 @@ const FORGET: Duration = Duration::from_micros(50);
 const LARGE: usize = 256;
 /// Records of a call up to which a prompt client suits it.
 const SMALL: usize = 32;
-/// After so long without a record a broker may have forgotten a producer: brokers keep what they
-/// know of one for a day by default.
-const FORGOTTEN: Duration = Duration::from_secs(600);
 /// Calls in a row after which the client is replaced: another takes some milliseconds to make.
 const UNSUITED_MAX: u32 = 3;
 
@@ -49,7 +45,7 @@ pub(super) struct KafkaSession {
     pace: Pace,
     /// How many calls in a row the other pace would have suited better.
     unsuited: u32,
-    partitions: BTreeMap<Topic, Partitions>,
+    places: Places,
     fenced: bool,
     /// A client that a call did not wait for.
     opening: Option<Opening>,
@@ -60,14 +56,6 @@ pub(super) struct KafkaSession {
     handed: Option<usize>,
     /// The records of a call that nobody waited for, as far as they were handed over.
     given_up: Option<Vec<Publish>>,
-}
-
-/// The partitions of a topic.
-struct Partitions {
-    count: u32,
-    /// When the client in hand last sent to each one; none before the broker stored a first record
-    /// of it there.
-    met: Vec<Option<Instant>>,
 }
 
 /// Why not all records of a call are stored.
@@ -160,7 +148,7 @@ impl KafkaSession {
             client: None,
             pace: Pace::default(),
             unsuited: 0,
-            partitions: BTreeMap::new(),
+            places: Places::default(),
             fenced: false,
             opening: None,
             committing: None,
@@ -196,7 +184,7 @@ impl KafkaSession {
         match opened {
             Ok(Ok(client)) => {
                 self.client = Some(client);
-                self.partitions.values_mut().for_each(|known| known.met.fill(None));
+                self.places.strange();
             }
             Ok(Err(Unopened::Fenced)) => return Err(self.fenced()),
             Ok(Err(Unopened::Unavailable(why))) => return Err(unavailable(0, why)),
@@ -385,7 +373,7 @@ impl KafkaSession {
 
     /// Learns how many partitions a topic has.
     async fn learn(&mut self, topic: &Topic) -> Result<(), Lost> {
-        if self.partitions.contains_key(topic) {
+        if self.places.knows(topic) {
             return Ok(());
         }
         let native = self.native().ok_or_else(overdue)?;
@@ -402,9 +390,7 @@ impl KafkaSession {
         if count == 0 {
             return Err(Lost::Said(format!("topic {topic} does not exist: create it")));
         }
-        let met = vec![None; count];
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        self.partitions.insert(topic.clone(), Partitions { count, met });
+        self.places.learn(topic, count);
         Ok(())
     }
 
@@ -449,7 +435,7 @@ impl KafkaSession {
         flight.begin(self.shared.config.delivery_timeout);
         let now = Instant::now();
         for (index, publish) in window.iter().enumerate() {
-            let (partition, met) = self.place(publish, now);
+            let (partition, met) = self.places.of(publish, now);
             if !met {
                 flight.settled().await;
                 if flight.has_failed() {
@@ -467,7 +453,7 @@ impl KafkaSession {
                 if flight.has_failed() {
                     break;
                 }
-                self.meet(publish, partition);
+                self.places.meet(&publish.topic, partition);
             }
         }
         drop(native);
@@ -481,36 +467,9 @@ impl KafkaSession {
         }
         let why = failures.first.map_or_else(overdue, |(_, e)| self.driver(&e));
         if matches!(&why, Lost::Driver(e) if is_unknown_topic(e)) {
-            self.partitions.clear();
+            self.places.forget();
         }
         Err(Trouble::Lost { acked, why })
-    }
-
-    /// Chooses a record's partition, and tells whether records may follow each other there.
-    ///
-    /// A broker that knows nothing of a producer takes whatever batch of it comes first. Were the
-    /// first one turned away (the partition has no leader yet) and the second taken, librdkafka
-    /// would conclude that the first is stored as well, and it would be lost. So the first record
-    /// goes alone; from then on a gap is refused.
-    fn place(&mut self, publish: &Publish, now: Instant) -> (u32, bool) {
-        let Some(known) = self.partitions.get_mut(&publish.topic) else { return (0, false) };
-        let partition = choose(&publish.record.key, known.count).unwrap_or(0);
-        let slot = usize::try_from(partition).ok().and_then(|at| known.met.get_mut(at));
-        let met = slot.and_then(Option::as_mut).is_some_and(|last| {
-            let fresh = now.saturating_duration_since(*last) < FORGOTTEN;
-            *last = now;
-            fresh
-        });
-        (partition, met)
-    }
-
-    /// Notes that the broker stored a record of this client in a partition.
-    fn meet(&mut self, publish: &Publish, partition: u32) {
-        let known = self.partitions.get_mut(&publish.topic);
-        let slot = usize::try_from(partition).ok().zip(known);
-        if let Some(slot) = slot.and_then(|(at, known)| known.met.get_mut(at)) {
-            *slot = Some(Instant::now());
-        }
     }
 
     /// Says what a failure of the driver means: a fatal one of the client explains the others.
