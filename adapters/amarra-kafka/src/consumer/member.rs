@@ -231,6 +231,10 @@ impl Member {
         match happening {
             Happening::Assigned(partitions) => {
                 let named = self.named(&partitions);
+                if let Some(client) = &self.client {
+                    // The library remembers what it was told not to fetch beyond an assignment.
+                    let _ = client.resume(&native(&named));
+                }
                 self.shared.tell_caller(|state| state.assigned(named));
             }
             Happening::Revoked(partitions) => {

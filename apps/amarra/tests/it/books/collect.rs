@@ -56,12 +56,16 @@ pub(crate) async fn unsettled(sources: &Sources) -> Result<Vec<String>, String> 
     }
     for (group, service, topics) in SUBSCRIPTIONS {
         let Some(pool) = sources.databases.get(service) else { continue };
-        let sql = "SELECT count(*) FROM inbox WHERE grp = $1";
-        let applied: i64 =
-            sqlx::query_scalar(sql).bind(group).fetch_one(pool).await.map_err(|e| e.to_string())?;
-        let due: i64 = topics.iter().filter_map(|topic| emitted.get(*topic)).sum();
-        if applied != due {
-            left.push(format!("{group} applied {applied} of {due} messages"));
+        let sql = "SELECT topic, count(*) FROM inbox WHERE grp = $1 GROUP BY topic";
+        let rows: Vec<(String, i64)> =
+            sqlx::query_as(sql).bind(group).fetch_all(pool).await.map_err(|e| e.to_string())?;
+        let applied: BTreeMap<String, i64> = rows.into_iter().collect();
+        for topic in *topics {
+            let applied = applied.get(*topic).copied().unwrap_or_default();
+            let due = emitted.get(*topic).copied().unwrap_or_default();
+            if applied != due {
+                left.push(format!("{group} applied {applied} of {due} messages of {topic}"));
+            }
         }
     }
     if let Some(pool) = sources.databases.get("orders") {
