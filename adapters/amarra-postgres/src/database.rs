@@ -10,6 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool};
 
 use crate::config::{PgConfig, redacted};
+use crate::ending::Endings;
 use crate::error::{PgError, sqlstate, tx_error};
 use crate::migrate::{self, Migrations};
 use crate::sql;
@@ -26,6 +27,7 @@ struct Inner {
     config: PgConfig,
     options: PgConnectOptions,
     wake: Arc<Wake>,
+    endings: Arc<Endings>,
 }
 
 impl fmt::Debug for Inner {
@@ -84,7 +86,8 @@ impl PgDatabase {
                 })
             })
             .connect_lazy_with(options.clone());
-        Ok(Self { inner: Arc::new(Inner { pool, config, options, wake: Arc::default() }) })
+        let (wake, endings) = (Arc::default(), Arc::default());
+        Ok(Self { inner: Arc::new(Inner { pool, config, options, wake, endings }) })
     }
 
     /// Returns the pool, for an application's own transactions and queries.
@@ -108,6 +111,11 @@ impl PgDatabase {
     #[must_use]
     pub fn wake(&self) -> &Arc<Wake> {
         &self.inner.wake
+    }
+
+    /// Returns the rollbacks under way.
+    pub(crate) fn endings(&self) -> &Arc<Endings> {
+        &self.inner.endings
     }
 
     /// Closes every connection, after the units that hold one ended.

@@ -8,8 +8,11 @@ use sqlx::Row as _;
 
 use crate::sql::{Answer, Argument, Script, lock_key};
 
-/// Names a key: principal, route and key.
-pub(crate) fn name(key: &IdempotencyKey) -> (Arc<str>, Arc<str>, Arc<str>) {
+/// The principal, the route and the key.
+pub(crate) type KeyName = (Arc<str>, Arc<str>, Arc<str>);
+
+/// Names a key.
+pub(crate) fn name(key: &IdempotencyKey) -> KeyName {
     (Arc::clone(&key.principal), Arc::clone(&key.route), Arc::clone(&key.key))
 }
 

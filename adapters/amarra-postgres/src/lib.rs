@@ -3,6 +3,7 @@
 mod audit;
 pub mod config;
 pub mod database;
+mod ending;
 pub mod error;
 mod idempotency;
 pub mod inbox;

@@ -170,6 +170,12 @@ impl PgUnit {
         self.fail(TxError::TooLarge { what, bound })
     }
 
+    /// Tries a key's lock, and looks for its response.
+    async fn look(&mut self, key: &IdempotencyKey) -> Result<Idempotent, TxError> {
+        let answers = self.run(idempotency::look(key)).await?;
+        self.decoded(idempotency::answer(&answers, key))
+    }
+
     /// Locks and reads the aggregates that are not known yet, in id order: one round trip.
     async fn learn(&mut self, ids: &[AggregateId]) -> Result<(), TxError> {
         let known = &self.writes.aggregates;
@@ -220,7 +226,9 @@ impl Drop for PgUnit {
             return;
         };
         let timeout = self.config().statement_timeout;
+        let ending = self.database.endings().begin(std::mem::take(&mut self.writes.begun));
         runtime.spawn(async move {
+            let _ending = ending;
             let rollback = sqlx::raw_sql("ROLLBACK").execute(&mut *conn);
             if !matches!(tokio::time::timeout(timeout, rollback).await, Ok(Ok(_))) {
                 drop(conn.detach());
@@ -286,9 +294,15 @@ impl UnitOfWork for PgUnit {
         if let Some((stored, response)) = self.writes.responses.get(&name) {
             return Ok(idempotency::replay(&stored.request_hash, response.clone(), key));
         }
-        let answers = self.run(idempotency::look(key)).await?;
-        let answer = idempotency::answer(&answers, key);
-        let answer = self.decoded(answer)?;
+        let database = self.database.clone();
+        let ending = database.endings().has(&name);
+        let mut answer = self.look(key).await?;
+        if answer == Idempotent::InFlight && (ending || database.endings().has(&name)) {
+            // It may be a unit that was dropped here: whoever failed may try again.
+            let over = database.endings().over(&name);
+            let _ = tokio::time::timeout(self.config().call_timeout, over).await;
+            answer = self.look(key).await?;
+        }
         if answer == Idempotent::Fresh {
             self.writes.begun.insert(name);
         }

@@ -12,10 +12,9 @@ use bytes::Bytes;
 
 use super::inbox::Admissions;
 use crate::config::PgConfig;
+use crate::idempotency::KeyName;
 use crate::sql::{Argument, Script, lock_key};
 
-/// Principal, route and key.
-pub(super) type KeyName = (Arc<str>, Arc<str>, Arc<str>);
 /// View and key.
 type ViewName = (Arc<str>, Arc<str>);
 

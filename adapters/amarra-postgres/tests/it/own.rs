@@ -8,7 +8,7 @@ use amarra_postgres::{
     Migrations, OutboxRows, PgConfig, PgDatabase, PgInbox, PgOutbox, PgReadModel, PgStore, migrate,
 };
 use amarra_store::read_model::ViewWrite;
-use amarra_store::{PageQuery, ReadModel as _, Store as _};
+use amarra_store::{IdempotencyKey, Idempotent, PageQuery, ReadModel as _, Store as _};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use testbed::{CutAt, Direction, PgVersion, Proxy};
 
@@ -40,6 +40,22 @@ async fn a_lost_commit_is_asked_for_and_known() {
         let mut unit = PgStore::new(direct.clone()).begin().await.expect("begin");
         let found = unit.load(std::slice::from_ref(&id)).await.expect("load");
         assert_eq!(found[0].version, if applied { Version::new(1) } else { Version::ABSENT });
+    }
+}
+
+/// The rollback of a dropped unit is only under way when its caller tries again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_failed_and_tries_again_at_once_is_not_told_of_another() {
+    let store = PgStore::new(database(PgVersion::V18).await);
+    let key = IdempotencyKey {
+        principal: "ada".into(),
+        route: "place".into(),
+        key: "1".into(),
+        request_hash: [1; 32],
+    };
+    for round in 0..500 {
+        let mut unit = store.begin().await.expect("begin");
+        assert_eq!(unit.begin_idempotent(&key).await, Ok(Idempotent::Fresh), "round {round}");
     }
 }
 

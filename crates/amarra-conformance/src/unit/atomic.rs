@@ -17,7 +17,7 @@ use crate::check::{
 };
 use crate::reader::Reader;
 
-/// How often the end of a unit that was dropped is waited for, 5 ms apart.
+/// How often the end of the observer's unit is waited for, 5 ms apart.
 const ENDS_MAX: u32 = 2000;
 
 /// One of everything a unit can change.
@@ -61,7 +61,8 @@ impl Everything {
         unit: &mut dyn UnitOfWork,
     ) -> Result<(), TxError> {
         let group = Group::from("readers");
-        // A unit that was dropped just before may still be ending, and has the key until then.
+        // The observer's unit, which asked for the key, may still be ending: of another client that
+        // is all there is to know.
         let mut begun = unit.begin_idempotent(&self.key).await?;
         for _ in 0..ENDS_MAX {
             if begun != Idempotent::InFlight {
