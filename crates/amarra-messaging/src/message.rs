@@ -110,6 +110,13 @@ impl Record {
     pub fn partition_key(&self) -> PartitionKey {
         PartitionKey::new(String::from_utf8_lossy(&self.key).as_ref())
     }
+
+    /// Counts the bytes of key, headers and value: what a bound in bytes counts.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let parts = [self.key.len(), self.headers.as_bytes().len(), self.value.len()];
+        parts.into_iter().fold(0, usize::saturating_add)
+    }
 }
 
 impl Delivery {

@@ -43,24 +43,24 @@ struct Queue {
 
 impl Queue {
     fn push_back(&mut self, delivery: Delivery) {
-        self.bytes = self.bytes.saturating_add(bytes(&delivery));
+        self.bytes = self.bytes.saturating_add(delivery.record.bytes());
         self.records.push_back(delivery);
     }
 
     fn push_front(&mut self, delivery: Delivery) {
-        self.bytes = self.bytes.saturating_add(bytes(&delivery));
+        self.bytes = self.bytes.saturating_add(delivery.record.bytes());
         self.records.push_front(delivery);
     }
 
     fn pop_front(&mut self) -> Option<Delivery> {
         let delivery = self.records.pop_front()?;
-        self.bytes = self.bytes.saturating_sub(bytes(&delivery));
+        self.bytes = self.bytes.saturating_sub(delivery.record.bytes());
         Some(delivery)
     }
 
     fn pop_back(&mut self) -> Option<Delivery> {
         let delivery = self.records.pop_back()?;
-        self.bytes = self.bytes.saturating_sub(bytes(&delivery));
+        self.bytes = self.bytes.saturating_sub(delivery.record.bytes());
         Some(delivery)
     }
 
@@ -68,13 +68,6 @@ impl Queue {
         self.records.clear();
         self.bytes = 0;
     }
-}
-
-/// Counts what a record takes.
-pub(super) fn bytes(delivery: &Delivery) -> usize {
-    let record = &delivery.record;
-    let text = record.key.len().saturating_add(record.headers.as_bytes().len());
-    text.saturating_add(record.value.len())
 }
 
 impl Lane {

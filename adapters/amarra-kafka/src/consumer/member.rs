@@ -14,7 +14,6 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::context::{Client, Context, Happening, Partitions, unassign};
-use super::lane::bytes;
 use super::record::delivery;
 use super::shared::Shared;
 use super::state::Order;
@@ -209,7 +208,7 @@ impl Member {
                     let topic = self.plan.topics.iter().find(|t| t.as_str() == message.topic());
                     let Some(topic) = topic else { continue };
                     let delivery = delivery(&message, topic.clone());
-                    size = size.saturating_add(bytes(&delivery));
+                    size = size.saturating_add(delivery.record.bytes());
                     batch.push(delivery);
                 }
                 Some(Err(e)) => self.failed(client, &e),

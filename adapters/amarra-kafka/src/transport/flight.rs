@@ -1,7 +1,7 @@
 //! The records of one call that are on their way, told by delivery reports.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
@@ -11,6 +11,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 use tokio::sync::Notify;
 
+use super::lock;
 use crate::error::is_refusal;
 
 /// Bits of a word of `acked`.
@@ -169,10 +170,6 @@ impl Flight {
         drop(failures);
         self.failed.store(true, Ordering::SeqCst);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -533,8 +533,7 @@ fn enqueue(
 
 /// The bytes of a record on the wire, at the most.
 fn bytes(record: &Record) -> usize {
-    let parts = [record.key.len(), record.headers.as_bytes().len(), record.value.len()];
-    parts.into_iter().fold(FRAMING, usize::saturating_add)
+    record.bytes().saturating_add(FRAMING)
 }
 
 /// Adds Debezium's `id`, equal to `ce_id`, behind ours.

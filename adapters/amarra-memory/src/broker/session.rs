@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use amarra_messaging::consumer::TopicPartition;
-use amarra_messaging::message::Record;
 use amarra_messaging::murmur2::choose;
 use amarra_messaging::outbox::Lease;
 use amarra_messaging::transport::Publish;
@@ -197,7 +196,7 @@ impl MemorySession {
     ) -> Result<End, String> {
         let record = &publish.record;
         let bound = self.shared.config.record_bytes_max;
-        if size(record) > bound {
+        if record.bytes() > bound {
             return Err(format!("it is larger than record_bytes_max, {bound}"));
         }
         if record.key.is_empty() {
@@ -257,11 +256,6 @@ impl Drop for Replication<'_> {
     fn drop(&mut self) {
         self.finish();
     }
-}
-
-fn size(record: &Record) -> usize {
-    let headers = record.headers.as_bytes().len();
-    record.key.len().saturating_add(record.value.len()).saturating_add(headers)
 }
 
 fn unavailable(acked: usize, why: &str) -> PublishError {

@@ -10,7 +10,7 @@ use amarra_messaging::transport::Publish;
 use amarra_messaging::{ConsumerError, Group, Offset, PublishError, Record, Topic};
 
 use super::request::{Answer, Reply, Request, SessionKey};
-use super::state::{PartitionId, State, size};
+use super::state::{PartitionId, State};
 
 /// The newest session of each outbox shard.
 #[derive(Debug, Default)]
@@ -188,7 +188,7 @@ fn place(
     record: &Record,
     bytes_max: usize,
 ) -> Result<(PartitionId, u64), String> {
-    if size(record) > bytes_max {
+    if record.bytes() > bytes_max {
         return Err(format!("it is larger than record_bytes_max, {bytes_max}"));
     }
     if record.key.is_empty() {

@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 
 use super::config::TopicConfig;
 use super::group::MemberId;
-use super::state::size;
 use crate::error::OpenError;
 
 /// Where an answer goes; nobody may be there any more.
@@ -68,7 +67,7 @@ impl Request {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Publish { records, .. } => {
-                records.iter().fold(0, |sum, p| sum.saturating_add(size(&p.record)))
+                records.iter().fold(0, |sum, p| sum.saturating_add(p.record.bytes()))
             }
             _ => 0,
         }

@@ -109,7 +109,7 @@ impl State {
     pub(super) fn append(&mut self, id: PartitionId, records: Vec<Record>) {
         let Some(log) = self.logs.get_mut(&id) else { return };
         for record in records {
-            let bytes = size(&record);
+            let bytes = record.bytes();
             log.newest.push_back(record);
             log.end = log.end.saturating_add(1);
             self.cache.order.push_back((id, bytes));
@@ -176,12 +176,6 @@ impl State {
         let (group, _) = self.groups.iter().find(|(_, group)| reads(group))?;
         Some((group, &log.at))
     }
-}
-
-/// The bytes of a record that count against a bound.
-pub(super) fn size(record: &Record) -> usize {
-    let headers = record.headers.as_bytes().len();
-    record.key.len().saturating_add(record.value.len()).saturating_add(headers)
 }
 
 #[cfg(test)]

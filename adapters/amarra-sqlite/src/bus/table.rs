@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Row as _, SqliteConnection, SqlitePool};
 
 use super::config::TopicConfig;
 use super::plan::{Fences, Plan};
-use super::state::{Log, PartitionId, State, size};
+use super::state::{Log, PartitionId, State};
 use crate::clock::{int, nat, rows};
 use crate::error::OpenError;
 use crate::messaging::record;
@@ -249,7 +249,7 @@ pub(super) async fn read(
         && let Some(row) = found.try_next().await?
     {
         let record = record(&row, 1)?;
-        bytes = bytes.saturating_add(size(&record));
+        bytes = bytes.saturating_add(record.bytes());
         records.push((Offset(offset(row.try_get(0)?)), record));
     }
     Ok(records)

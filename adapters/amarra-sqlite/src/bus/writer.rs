@@ -12,7 +12,7 @@ use super::config::{BusConfig, TopicConfig};
 use super::plan::{Fences, Limits, Plan};
 use super::request::Request;
 use super::retention::{Prune, Retention};
-use super::state::{PartitionId, State, size};
+use super::state::{PartitionId, State};
 use super::table;
 use crate::clock::DatabaseClock;
 use crate::error::{self, OpenError};
@@ -287,7 +287,7 @@ impl Core {
         table::write(self.writer.connection()?, plan, at).await?;
         self.writer.commit().await?;
         for (&id, (_, records)) in &plan.records {
-            let bytes = records.iter().fold(0, |sum, record| size(record).saturating_add(sum));
+            let bytes = records.iter().fold(0, |sum, record| record.bytes().saturating_add(sum));
             self.retention.appended(id, at, bytes);
         }
         Ok(())
