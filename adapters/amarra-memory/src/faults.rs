@@ -8,6 +8,7 @@ use amarra_messaging::consumer::TopicPartition;
 use amarra_messaging::message::{Epoch, Shard};
 use amarra_messaging::transport::Publish;
 use amarra_messaging::{Group, Incoming, Offset, Outgoing, Topic};
+use amarra_store::ViewName;
 use bytes::Bytes;
 
 use crate::client::ClientId;
@@ -111,10 +112,10 @@ operations! {
         /// Of which aggregate.
         id: &'a AggregateId,
     } = "verify",
-    /// Loads a view row in a unit.
+    /// Loads view rows in a unit.
     LoadView {
-        /// Of which view.
-        view: &'a str,
+        /// Views and keys.
+        names: &'a [ViewName],
     } = "load_view",
     /// Writes a view row.
     WriteView {

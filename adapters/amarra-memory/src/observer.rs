@@ -23,6 +23,12 @@ pub trait Observer: Send + Sync + fmt::Debug {
         let _ = tx;
     }
 
+    /// Units waited for each other in a circle, and this one's was rolled back to open it: services
+    /// that lock in one order never see it, and on a real server each costs a second.
+    fn deadlocked(&self, unit: &Deadlocked<'_>) {
+        let _ = unit;
+    }
+
     /// A record became readable.
     fn published(&self, published: &Published) {
         let _ = published;
@@ -73,6 +79,17 @@ pub struct CommittedTx {
     pub scheduled: Vec<(AggregateId, Option<Timestamp>)>,
     /// The responses recorded for idempotency keys.
     pub responses: Vec<(IdempotencyKey, StoredResponse)>,
+}
+
+/// A unit that was the victim of a deadlock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlocked<'a> {
+    /// The database's name.
+    pub database: &'a Arc<str>,
+    /// Whose unit it was.
+    pub client: &'a ClientId,
+    /// What it asked for, in words.
+    pub wanted: &'a str,
 }
 
 /// One message that a group admitted, with a row of its own or not.

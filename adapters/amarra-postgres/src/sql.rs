@@ -90,8 +90,10 @@ const PREPARED: &[(&str, &str)] = &[
          WHERE i.grp = w.grp AND i.topic = w.topic AND i.partition = w.partition",
     ),
     (
-        "amarra_view_get(text, text)",
-        "SELECT position, body FROM view_rows WHERE view = $1 AND key = $2",
+        "amarra_view_get(text[], text[])",
+        "SELECT w.n, v.position, v.body \
+         FROM unnest($1, $2) WITH ORDINALITY AS w (view, key, n) \
+         JOIN view_rows v ON v.view = w.view AND v.key = w.key",
     ),
     (
         "amarra_view_put(text[], text[], bigint[], bytea[])",
@@ -117,8 +119,11 @@ pub(crate) fn prepare(views: &BTreeMap<String, String>) -> String {
     let tables: std::collections::BTreeSet<&String> = views.values().collect();
     for table in tables {
         add(
-            &format!("amarra_get_{table}(text)"),
-            &format!("SELECT position, body FROM {table} WHERE key = $1"),
+            &format!("amarra_get_{table}(text[])"),
+            &format!(
+                "SELECT w.n, v.position, v.body FROM unnest($1) WITH ORDINALITY AS w (key, n) \
+                 JOIN {table} v ON v.key = w.key"
+            ),
         );
         add(
             &format!("amarra_put_{table}(text[], bigint[], bytea[])"),

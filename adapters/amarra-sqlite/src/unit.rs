@@ -8,7 +8,7 @@ use amarra_core::{AggregateId, Timestamp, Version};
 use amarra_messaging::inbox::GroupInbox;
 use amarra_messaging::{Group, TxError};
 use amarra_store::audit::Hash;
-use amarra_store::read_model::{ViewRow, ViewWrite};
+use amarra_store::read_model::{ViewName, ViewRow, ViewWrite};
 use amarra_store::unit::StoredState;
 use amarra_store::{
     AuditDraft, AuditRow, Claim, IdempotencyKey, Idempotent, StoredResponse, UnitOfWork,
@@ -214,8 +214,15 @@ impl UnitOfWork for SqliteUnit {
         self.attempt(async |connection| append_audit(connection, entry).await).await
     }
 
-    async fn load_view(&mut self, view: &str, key: &str) -> Result<Option<ViewRow>, TxError> {
-        self.attempt(async |connection| crate::read_model::row(connection, view, key).await).await
+    async fn load_views(&mut self, names: &[ViewName]) -> Result<Vec<Option<ViewRow>>, TxError> {
+        self.attempt(async |connection| {
+            let mut rows = Vec::with_capacity(names.len());
+            for (view, key) in names {
+                rows.push(crate::read_model::row(&mut *connection, view, key).await?);
+            }
+            Ok(rows)
+        })
+        .await
     }
 
     async fn write_view(&mut self, write: ViewWrite) -> Result<(), TxError> {

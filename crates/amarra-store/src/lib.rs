@@ -18,7 +18,7 @@ pub use command::{Attempts, Command, execute};
 pub use handler::{DueHandler, Handler};
 pub use idempotency::{IdempotencyKey, Idempotent, StoredResponse};
 pub use processor::TransactionalProcessor;
-pub use read_model::{Page, PageQuery, ReadModel, ViewRow};
+pub use read_model::{Page, PageQuery, ReadModel, ViewName, ViewRow};
 pub use replay::{Replay, Replayer};
 pub use session::{Aggregate, Draft, HandlerError, Loaded, Session};
 pub use timer::{Claim, DueQuery};

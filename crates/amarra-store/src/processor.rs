@@ -1,6 +1,6 @@
 //! Applies batches of messages through a handler, each batch in one unit of work.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use amarra_core::{Actor, AggregateId, Classify, Environment};
@@ -11,12 +11,12 @@ use async_trait::async_trait;
 
 use crate::handler::Handler;
 use crate::session::Session;
-use crate::unit::{Store, UnitOfWork};
+use crate::unit::{Store, StoredState, UnitOfWork};
 
 /// A service's consumer: admits, handles and commits a batch in one transaction.
 ///
 /// Every batch first admits its messages, then asks which keys are parked, then locks every
-/// aggregate they touch, and only then handles them. Two members that were handed the same messages
+/// aggregate and every row of a view they touch, and only then handles them. Two members that were handed the same messages
 /// across a rebalance therefore meet at the first admission, before either holds an aggregate: the
 /// later one finds what the earlier one applied or parked, and they cannot deadlock.
 #[derive(Debug, Clone)]
@@ -78,6 +78,21 @@ impl TransactionalProcessor {
         Ok(parked)
     }
 
+    /// Locks everything the messages name, in the order of law HND-3.
+    async fn lock(&self, unit: &mut dyn UnitOfWork, messages: &[&Incoming]) -> Result<(), TxError> {
+        let each = messages.iter();
+        let touched: BTreeSet<_> = each.clone().flat_map(|m| self.handler.touches(m)).collect();
+        let states = load(unit, touched).await?;
+        let further = each.clone().flat_map(|m| self.handler.touches_further(m, &states));
+        let further: BTreeSet<_> = further.collect();
+        load(unit, further).await?;
+        let views: BTreeSet<_> = each.flat_map(|m| self.handler.views(m)).collect();
+        if !views.is_empty() {
+            unit.load_views(&views.into_iter().collect::<Vec<_>>()).await?;
+        }
+        Ok(())
+    }
+
     async fn apply_fresh(
         &self,
         unit: &mut dyn UnitOfWork,
@@ -87,12 +102,8 @@ impl TransactionalProcessor {
         let fresh = self.admit_all(unit, messages).await?;
         let parked = self.parked(unit, batch, &fresh).await?;
         let to_handle = fresh.iter().filter(|(index, _)| !parked.contains(index));
-        let touched: BTreeSet<AggregateId> =
-            to_handle.flat_map(|(_, message)| self.handler.touches(message)).collect();
-        if !touched.is_empty() {
-            let touched: Vec<_> = touched.into_iter().collect();
-            unit.load(&touched).await.map_err(at(None))?;
-        }
+        let to_handle: Vec<&Incoming> = to_handle.map(|(_, message)| *message).collect();
+        self.lock(unit, &to_handle).await.map_err(at(None))?;
         for (index, message) in fresh {
             match batch.get(index).filter(|_| parked.contains(&index)) {
                 Some(delivery) => {
@@ -134,6 +145,18 @@ impl Processor for TransactionalProcessor {
         };
         work.await.map_err(|error: TxError| at(Some(0))(error))
     }
+}
+
+async fn load(
+    unit: &mut dyn UnitOfWork,
+    ids: BTreeSet<AggregateId>,
+) -> Result<BTreeMap<AggregateId, StoredState>, TxError> {
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let ids: Vec<_> = ids.into_iter().collect();
+    let states = unit.load(&ids).await?;
+    Ok(ids.into_iter().zip(states).collect())
 }
 
 /// Handles one admitted message in a session of its own.

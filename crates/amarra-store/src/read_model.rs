@@ -19,6 +19,9 @@ pub struct ViewRow {
     pub body: Bytes,
 }
 
+/// Names a row: its view, and its key.
+pub type ViewName = (Arc<str>, Arc<str>);
+
 /// A change to a view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewWrite {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::audit::{AuditDraft, AuditRow};
 use crate::idempotency::{IdempotencyKey, Idempotent, StoredResponse};
-use crate::read_model::ViewWrite;
+use crate::read_model::{ViewName, ViewRow, ViewWrite};
 use crate::timer::{Claim, DueQuery};
 
 /// One aggregate as stored.
@@ -86,6 +86,8 @@ pub trait Store: Send + Sync + fmt::Debug {
 ///   until it ends and `Replay` after it committed.
 /// - UOW-10 `verify` answers [`TxError::Fenced`] when the claim was superseded, and no other unit
 ///   can supersede it before this one ends.
+/// - UOW-11 `load_views` locks in the order of the names, and two units never deadlock by it alone
+///   when each calls it once.
 ///
 /// # Cancellation
 /// A dropped future of any method but `commit` leaves the unit to be dropped: it is rolled back. A
@@ -147,15 +149,20 @@ pub trait UnitOfWork: Outbox + Inbox + ParkingLot + Send {
     /// Any [`TxError`].
     async fn audit(&mut self, entry: AuditDraft) -> Result<(), TxError>;
 
+    /// Returns view rows as this unit sees them, in the order asked for, locked until it ends.
+    ///
+    /// # Errors
+    /// Any [`TxError`].
+    async fn load_views(&mut self, names: &[ViewName]) -> Result<Vec<Option<ViewRow>>, TxError>;
+
     /// Returns a view row as this unit sees it, locked until it ends.
     ///
     /// # Errors
     /// Any [`TxError`].
-    async fn load_view(
-        &mut self,
-        view: &str,
-        key: &str,
-    ) -> Result<Option<crate::read_model::ViewRow>, TxError>;
+    async fn load_view(&mut self, view: &str, key: &str) -> Result<Option<ViewRow>, TxError> {
+        let rows = self.load_views(&[(view.into(), key.into())]).await?;
+        Ok(rows.into_iter().next().flatten())
+    }
 
     /// Writes a row of a read model.
     ///

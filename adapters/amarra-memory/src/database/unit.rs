@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use amarra_core::{AggregateId, Timestamp, Version};
 use amarra_messaging::TxError;
-use amarra_store::read_model::{ViewRow, ViewWrite};
+use amarra_store::read_model::{ViewName, ViewRow, ViewWrite};
 use amarra_store::unit::StoredState;
 use amarra_store::{AuditDraft, Claim, IdempotencyKey, Idempotent, StoredResponse, UnitOfWork};
 use async_trait::async_trait;
@@ -21,6 +21,7 @@ use super::writes::WriteSet;
 use crate::client::ClientId;
 use crate::faults::{Effect, Operation, Verdict};
 use crate::hooks::pause;
+use crate::observer::Deadlocked;
 
 /// One local transaction of a [`MemoryDatabase`](super::MemoryDatabase).
 ///
@@ -111,7 +112,16 @@ impl MemoryUnit {
         })?;
         match request {
             Request::Granted => Ok(()),
-            Request::Deadlock => Err(TxError::Serialization),
+            Request::Deadlock => {
+                if let Some(observer) = &self.shared.hooks.observer {
+                    observer.deadlocked(&Deadlocked {
+                        database: &self.shared.name,
+                        client: &self.client,
+                        wanted: &format!("{key:?}"),
+                    });
+                }
+                Err(TxError::Serialization)
+            }
             Request::Queued => self.wait().await,
         }
     }
@@ -297,22 +307,24 @@ impl UnitOfWork for MemoryUnit {
         self.answer(verdict, ()).await
     }
 
-    async fn load_view(&mut self, view: &str, key: &str) -> Result<Option<ViewRow>, TxError> {
-        let verdict = self.arrive(Operation::LoadView { view }).await?;
-        let name = (Arc::from(view), Arc::from(key));
-        self.lock(LockKey::View(Arc::clone(&name.0), Arc::clone(&name.1))).await?;
-        let row = self.attempt(|state, writes| {
-            let Some(write) = writes.views.get(&name) else {
-                return Ok(state.tables.view_row(view, key).cloned());
+    async fn load_views(&mut self, names: &[ViewName]) -> Result<Vec<Option<ViewRow>>, TxError> {
+        let verdict = self.arrive(Operation::LoadView { names }).await?;
+        let sorted: BTreeSet<_> = names.iter().collect();
+        for (view, key) in sorted {
+            self.lock(LockKey::View(Arc::clone(view), Arc::clone(key))).await?;
+        }
+        let rows = self.attempt(|state, writes| {
+            let row = |name: &ViewName| match writes.views.get(name) {
+                None => state.tables.view_row(&name.0, &name.1).cloned(),
+                Some(write) => write.body.as_ref().map(|body| ViewRow {
+                    key: Arc::clone(&write.key),
+                    position: write.position,
+                    body: body.clone(),
+                }),
             };
-            let row = |body: &Bytes| ViewRow {
-                key: Arc::clone(&write.key),
-                position: write.position,
-                body: body.clone(),
-            };
-            Ok(write.body.as_ref().map(row))
+            Ok(names.iter().map(row).collect())
         })?;
-        self.answer(verdict, row).await
+        self.answer(verdict, rows).await
     }
 
     async fn write_view(&mut self, write: ViewWrite) -> Result<(), TxError> {

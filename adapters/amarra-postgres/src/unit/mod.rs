@@ -2,6 +2,7 @@
 
 mod commit;
 mod inbox;
+mod views;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use amarra_core::{AggregateId, Timestamp, Version};
 use amarra_messaging::message::{Delivery, Outgoing};
 use amarra_messaging::{Group, Outbox, Parked, ParkingLot, Topic, TxError};
-use amarra_store::read_model::{ViewRow, ViewWrite};
+use amarra_store::read_model::{ViewName, ViewRow, ViewWrite};
 use amarra_store::unit::StoredState;
 use amarra_store::{AuditDraft, Claim, IdempotencyKey, Idempotent, StoredResponse, UnitOfWork};
 use async_trait::async_trait;
@@ -21,7 +22,7 @@ use futures_util::future::BoxFuture;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, Postgres, Row as _};
 
-use self::writes::{Known, View, Writes};
+use self::writes::{Known, Writes};
 use crate::config::PgConfig;
 use crate::database::PgDatabase;
 use crate::error::{sqlstate, tx_error};
@@ -331,33 +332,18 @@ impl UnitOfWork for PgUnit {
         Ok(())
     }
 
-    async fn load_view(&mut self, view: &str, key: &str) -> Result<Option<ViewRow>, TxError> {
+    async fn load_views(&mut self, names: &[ViewName]) -> Result<Vec<Option<ViewRow>>, TxError> {
         self.open()?;
-        let name = (Arc::from(view), Arc::from(key));
-        if let Some(known) = self.writes.views.get(&name)
-            && (known.locked || known.write.is_some())
-        {
-            return Ok(known.row(&name.1));
-        }
-        let mut script = Script::default();
-        script.execute("amarra_lock", &[Argument::Ints(vec![lock_key("view", &[view, key])])]);
-        match self.config().views.get(view) {
-            Some(table) => script.execute(&format!("amarra_get_{table}"), &[Argument::Text(key)]),
-            None => script.execute("amarra_view_get", &[Argument::Text(view), Argument::Text(key)]),
+        let unknown = |name: &&ViewName| {
+            let known = self.writes.views.get(*name);
+            known.is_none_or(|known| !known.locked && known.write.is_none())
         };
-        let answers = self.run(script).await?;
-        let row = answers
-            .get(1)
-            .and_then(|a| a.rows.first())
-            .map(|row| Ok((row.try_get::<i64, _>(0)?, row.try_get::<Vec<u8>, _>(1)?)));
-        let row = row.map(|row| self.decoded(row)).transpose()?.map(|(position, body)| ViewRow {
-            key: Arc::clone(&name.1),
-            position: Version::new(u64::try_from(position).unwrap_or_default()),
-            body: Bytes::from(body),
-        });
-        let view = View { locked: true, loaded: row.clone(), write: None };
-        self.writes.views.insert(name, view);
-        Ok(row)
+        let wanted: BTreeSet<&ViewName> = names.iter().filter(unknown).collect();
+        if !wanted.is_empty() {
+            self.learn_views(&wanted).await?;
+        }
+        let known = &self.writes.views;
+        Ok(names.iter().map(|name| known.get(name)?.row(&name.1)).collect())
     }
 
     async fn write_view(&mut self, write: ViewWrite) -> Result<(), TxError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amarra_core::{AggregateId, Version};
-use amarra_store::read_model::{ViewRow, ViewWrite};
+use amarra_store::read_model::{ViewName, ViewRow, ViewWrite};
 use amarra_store::unit::StoredState;
 use amarra_store::{AuditDraft, IdempotencyKey, StoredResponse};
 use bytes::Bytes;
@@ -14,9 +14,6 @@ use super::inbox::Admissions;
 use crate::config::PgConfig;
 use crate::idempotency::KeyName;
 use crate::sql::{Argument, Script, lock_key};
-
-/// View and key.
-type ViewName = (Arc<str>, Arc<str>);
 
 /// The longest timer, a hundred years: more does not fit the server's timestamps.
 const TIMER_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);

@@ -11,7 +11,7 @@ use amarra_messaging::{
     Admit, Group, Inbox, Incoming, Outbox, Outgoing, Parked, ParkingLot, Topic, TxError,
 };
 use amarra_store::audit::AuditDraft;
-use amarra_store::read_model::{ViewRow, ViewWrite};
+use amarra_store::read_model::{ViewName, ViewRow, ViewWrite};
 use amarra_store::unit::StoredState;
 use amarra_store::{Claim, IdempotencyKey, Idempotent, StoredResponse, UnitOfWork};
 use async_trait::async_trait;
@@ -137,8 +137,8 @@ impl UnitOfWork for Unit {
         delegate!(self.audit(entry))
     }
 
-    async fn load_view(&mut self, view: &str, key: &str) -> Result<Option<ViewRow>, TxError> {
-        delegate!(self.load_view(view, key))
+    async fn load_views(&mut self, names: &[ViewName]) -> Result<Vec<Option<ViewRow>>, TxError> {
+        delegate!(self.load_views(names))
     }
 
     async fn write_view(&mut self, write: ViewWrite) -> Result<(), TxError> {

@@ -1,6 +1,10 @@
 //! What `load` locks, in which order, and what it returns.
 
+use std::sync::Arc;
+
 use amarra_core::{AggregateId, Version};
+use amarra_store::read_model::ViewWrite;
+use amarra_store::{ViewName, ViewRow};
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
 
@@ -101,6 +105,60 @@ pub async fn uow_1_random_sets_never_deadlock<B: StoreBackend>(b: B) {
         }
     });
     join_all(runs).await;
+}
+
+/// Rows are answered in the order asked for, one asked for twice twice, a missing one as none.
+pub async fn uow_11_view_rows_come_in_the_order_asked_for<B: StoreBackend>(b: B) {
+    let names = ["b", "none", "a", "b"].map(row_name);
+    let mut unit = begin(b.store("a").as_ref()).await;
+    for (view, key) in [row_name("a"), row_name("b")] {
+        let body = Some(Bytes::copy_from_slice(key.as_bytes()));
+        let write = ViewWrite { view, key, position: Version::new(1), body };
+        unit.write_view(write).await.must("write_view");
+    }
+    let keys = |rows: Vec<Option<ViewRow>>| rows.into_iter().map(|row| Some(row?.key));
+    let expect = [Some("b"), None, Some("a"), Some("b")].map(|key| key.map(Arc::from));
+    let own = unit.load_views(&names).await.must("load_views of the unit's own rows");
+    assert!(keys(own).eq(expect.clone()), "a unit does not see its own rows");
+    commit(unit).await;
+    let mut unit = begin(b.store("c").as_ref()).await;
+    let rows = unit.load_views(&names).await.must("load_views");
+    assert!(keys(rows.clone()).eq(expect), "{rows:?}");
+    assert_eq!(unit.load_views(&[]).await, Ok(Vec::new()), "nothing asked for");
+}
+
+fn row_name(key: &str) -> ViewName {
+    ("v".into(), key.into())
+}
+
+/// Each calls `load_views` once, for the same two rows in opposite orders; both end without an
+/// error.
+pub async fn uow_11_units_that_load_views_in_opposite_orders_do_not_deadlock<B: StoreBackend>(
+    b: B,
+) {
+    let env = b.env();
+    let run = |client: &'static str, names: [&str; 2]| {
+        let (b, env, names) = (&b, &env, names.map(row_name));
+        async move {
+            for _ in 0..5 {
+                let mut unit = begin(b.store(client).as_ref()).await;
+                let rows = unit.load_views(&names).await.must("load_views");
+                jitter(env).await;
+                for ((view, key), row) in names.clone().into_iter().zip(rows) {
+                    let position = row.map_or(Version::ABSENT, |row| row.position).next();
+                    let body = Some(Bytes::from_static(b"x"));
+                    let write = ViewWrite { view, key, position, body };
+                    unit.write_view(write).await.must("write_view");
+                }
+                commit(unit).await;
+            }
+        }
+    };
+    join(run("a", ["1", "2"]), run("c", ["2", "1"])).await;
+    let mut unit = begin(b.store("a").as_ref()).await;
+    let rows = unit.load_views(&["1", "2"].map(row_name)).await.must("load_views");
+    let positions = rows.into_iter().map(|row| row.map(|row| row.position.get()));
+    assert!(positions.eq([Some(10), Some(10)]), "an update was lost");
 }
 
 /// Until the holder ends, another neither loads nor saves it.

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use amarra_core::codec::Message;
-use amarra_core::{AggregateId, Codec, Envelope, Version};
+use amarra_core::{Codec, Envelope, Version};
 use amarra_messaging::{Group, Incoming, Topic};
 use amarra_store::read_model::ViewWrite;
-use amarra_store::{Aggregate, Handler, HandlerError, Session};
+use amarra_store::{Handler, HandlerError, Session, ViewName};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::model::Product;
 use crate::contract::catalog::{PriceChanged, ProductDiscontinued, ProductPublished, ProductView};
 use crate::contract::inventory::StockAdjusted;
 use crate::contract::{Money, Sku, topics};
@@ -162,10 +161,11 @@ impl Handler for Projection {
         &self.topics
     }
 
-    /// Two batches of this group may fold into the same rows: the products' own locks, taken in
-    /// their order, keep the two from waiting for each other.
-    fn touches(&self, message: &Incoming) -> Vec<AggregateId> {
-        vec![Product::aggregate_id(message.envelope.partition_key.as_str())]
+    fn views(&self, message: &Incoming) -> Vec<ViewName> {
+        match Change::of(&message.envelope) {
+            Ok(Some((sku, _))) => vec![(PRODUCT.into(), sku.as_str().into())],
+            _ => Vec::new(),
+        }
     }
 
     async fn handle(

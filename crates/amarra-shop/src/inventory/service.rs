@@ -1,12 +1,13 @@
 //! The face of Inventory: API operations, message handler and timer.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use amarra_core::codec::Message;
-use amarra_core::{Actor, AggregateId, Cause, Codec, Environment};
+use amarra_core::{Actor, AggregateId, Cause, Codec, Environment, Version};
 use amarra_messaging::{Group, Incoming, Topic};
+use amarra_store::unit::StoredState;
 use amarra_store::{
     Aggregate, Attempts, Claim, DueHandler, Handler, HandlerError, IdempotencyKey, ReadModel,
     Session, Store, execute,
@@ -263,19 +264,33 @@ impl Handler for Orders {
 
     fn touches(&self, message: &Incoming) -> Vec<AggregateId> {
         let envelope = &message.envelope;
-        let reservation = || Reservation::aggregate_id(envelope.partition_key.as_str());
         match envelope.kind.as_ref() {
-            OrderCreated::KIND => {
-                let Ok(order) = self.codec.decode::<OrderCreated>(envelope) else {
-                    return Vec::new();
-                };
-                let skus: BTreeSet<_> = order.lines.iter().map(|line| &line.sku).collect();
-                let mut ids = stock::ids(skus);
-                ids.insert(0, reservation());
-                ids
+            OrderCreated::KIND | CommitReservation::KIND | CompensateInventory::KIND => {
+                vec![Reservation::aggregate_id(envelope.partition_key.as_str())]
             }
-            CommitReservation::KIND | CompensateInventory::KIND => vec![reservation()],
             _ => Vec::new(),
+        }
+    }
+
+    /// The stock: of a new order by its lines, of any other by those of its reservation.
+    fn touches_further(
+        &self,
+        message: &Incoming,
+        states: &BTreeMap<AggregateId, StoredState>,
+    ) -> Vec<AggregateId> {
+        let envelope = &message.envelope;
+        let id = Reservation::aggregate_id(envelope.partition_key.as_str());
+        let stored = states.get(&id).filter(|stored| stored.version != Version::ABSENT);
+        match (stored, envelope.kind.as_ref()) {
+            (None, OrderCreated::KIND) => {
+                let order = self.codec.decode::<OrderCreated>(envelope);
+                order.map_or_else(|_| Vec::new(), |o| stock::ids(o.lines.iter().map(|l| &l.sku)))
+            }
+            (Some(stored), _) => {
+                let held = serde_json::from_slice::<Reservation>(&stored.body);
+                held.map_or_else(|_| Vec::new(), |r| stock::ids(r.lines.iter().map(|l| &l.sku)))
+            }
+            (None, _) => Vec::new(),
         }
     }
 

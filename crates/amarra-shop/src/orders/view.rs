@@ -6,7 +6,7 @@ use amarra_core::codec::Message;
 use amarra_core::{AggregateId, Codec, Envelope, Version};
 use amarra_messaging::{Group, Incoming, Topic, TxError};
 use amarra_store::read_model::ViewWrite;
-use amarra_store::{Aggregate, Handler, HandlerError, Session};
+use amarra_store::{Aggregate, Handler, HandlerError, Session, ViewName};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -70,6 +70,13 @@ impl Handler for Projection {
             Ok(Some(News::Order(event))) if event.is_closing() => {
                 vec![Buyer::aggregate_id(&event.user_id().to_string())]
             }
+            _ => Vec::new(),
+        }
+    }
+
+    fn views(&self, message: &Incoming) -> Vec<ViewName> {
+        match News::decode(&message.envelope) {
+            Ok(Some(news)) => vec![(FOLD.into(), news.order_id().to_string().into())],
             _ => Vec::new(),
         }
     }

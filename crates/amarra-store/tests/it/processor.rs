@@ -1,5 +1,6 @@
 //! The laws of the transactional processor.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use amarra_core::{Actor, Class};
@@ -172,10 +173,39 @@ fn admissions_come_first_and_all_aggregates_are_locked_at_once_in_order() {
     let batch = [good(3, "b"), good(1, "d"), good(4, "c"), good(5, "a"), good(6, "b")];
     world.time.run(processor.apply(&batch)).unwrap();
     let operations = world.operations();
-    let names: Vec<_> = operations.iter().map(|(name, _)| *name).take(8).collect();
-    let expect = ["begin", "admit", "admit", "admit", "admit", "admit", "park", "load"];
+    let names: Vec<_> = operations.iter().map(|(name, _)| *name).take(9).collect();
+    let expect =
+        ["begin", "admit", "admit", "admit", "admit", "admit", "park", "load", "load_view"];
     assert_eq!(names, expect);
     assert_eq!(operations[7].1, ["account/a", "account/b"], "neither the duplicate's nor c");
+    assert_eq!(operations[8].1, ["counts/a", "counts/b"]);
+}
+
+#[test]
+fn hnd_3_what_only_states_tell_of_is_locked_at_once_behind_them() {
+    let world = World::new();
+    let processor = world.processor();
+    world.time.run(processor.apply(&[good(1, "a"), good(2, "b"), good(4, "c")])).unwrap();
+    world.script.operations.lock().unwrap().clear();
+    let batch = [good(5, "b"), good(6, "c"), good(7, "a"), good(8, "d")];
+    world.time.run(processor.apply(&batch)).unwrap();
+    let loads = world.operations().into_iter().filter(|(name, _)| *name == "load");
+    let loads: Vec<_> = loads.map(|(_, ids)| ids).take(2).collect();
+    assert_eq!(loads[0], ["account/a", "account/b", "account/c", "account/d"]);
+    assert_eq!(loads[1], ["pool/even", "pool/odd"], "nothing for d, which is new");
+}
+
+#[test]
+fn hnd_3_two_batches_whose_states_cross_do_not_deadlock() {
+    let world = World::with_flush(Duration::from_millis(5));
+    let (first, second) = (world.processor(), world.processor());
+    for (number, key) in [(1, "a"), (2, "b"), (3, "c"), (4, "d"), (11, "a"), (12, "b")] {
+        world.time.run(first.apply(&[good(number, key)])).unwrap();
+    }
+    world.script.far.store(true, Ordering::Relaxed);
+    let (odd_first, even_first) = ([good(5, "a"), good(6, "b")], [good(7, "d"), good(8, "c")]);
+    let results = world.time.run(join(first.apply(&odd_first), second.apply(&even_first)));
+    assert_eq!(results, (Ok(()), Ok(())));
 }
 
 #[test]
@@ -185,6 +215,7 @@ fn two_members_with_crossing_batches_do_not_deadlock() {
     for (number, key) in [(1, "a"), (2, "b")] {
         world.time.run(first.apply(&[good(number, key)])).unwrap();
     }
+    world.script.far.store(true, Ordering::Relaxed);
     let (ab, ba) = ([good(3, "a"), good(4, "b")], [good(5, "b"), good(6, "a")]);
     let results = world.time.run(join(first.apply(&ab), second.apply(&ba)));
     assert_eq!(results, (Ok(()), Ok(())));

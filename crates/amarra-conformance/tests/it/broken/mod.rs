@@ -152,6 +152,7 @@ defects! {
     locks_are_taken_in_id_order: LoadLocksInTheOrderAskedFor breaks unit [
         uow_1_units_that_load_in_opposite_orders_do_not_deadlock,
         uow_1_random_sets_never_deadlock,
+        uow_11_units_that_load_views_in_opposite_orders_do_not_deadlock,
     ];
     loaded_is_locked: LoadLocksNothing breaks unit [
         uow_2_a_locked_aggregate_is_changed_by_nobody_else,

@@ -10,7 +10,8 @@ use amarra_messaging::{Group, Outbox, Outgoing, Parked, ParkingLot, Topic, TxErr
 use amarra_store::read_model::ViewWrite;
 use amarra_store::unit::StoredState;
 use amarra_store::{
-    AuditDraft, Claim, IdempotencyKey, Idempotent, Store, StoredResponse, UnitOfWork, ViewRow,
+    AuditDraft, Claim, IdempotencyKey, Idempotent, Store, StoredResponse, UnitOfWork, ViewName,
+    ViewRow,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -232,8 +233,16 @@ impl UnitOfWork for BrokenUnit {
         }
     }
 
-    async fn load_view(&mut self, view: &str, key: &str) -> Result<Option<ViewRow>, TxError> {
-        self.inner.load_view(view, key).await
+    async fn load_views(&mut self, names: &[ViewName]) -> Result<Vec<Option<ViewRow>>, TxError> {
+        if self.defect != Defect::LoadLocksInTheOrderAskedFor {
+            return self.inner.load_views(names).await;
+        }
+        let mut rows = Vec::new();
+        for name in names {
+            rows.extend(self.inner.load_views(std::slice::from_ref(name)).await?);
+            self.env.sleep(Duration::from_micros(10)).await;
+        }
+        Ok(rows)
     }
 
     async fn write_view(&mut self, write: ViewWrite) -> Result<(), TxError> {

@@ -13,7 +13,7 @@ use amarra_store::read_model::ViewWrite;
 use amarra_store::unit::StoredState;
 use amarra_store::{
     AuditDraft, AuditRow, Claim, DueQuery, IdempotencyKey, Idempotent, Store, StoredResponse,
-    UnitOfWork, ViewRow,
+    UnitOfWork, ViewName, ViewRow,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -311,8 +311,8 @@ impl UnitOfWork for TestUnit {
         Ok(())
     }
 
-    async fn load_view(&mut self, _: &str, _: &str) -> Result<Option<ViewRow>, TxError> {
-        Ok(None)
+    async fn load_views(&mut self, names: &[ViewName]) -> Result<Vec<Option<ViewRow>>, TxError> {
+        Ok(vec![None; names.len()])
     }
 
     async fn write_view(&mut self, _: ViewWrite) -> Result<(), TxError> {
