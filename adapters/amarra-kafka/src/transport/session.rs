@@ -13,7 +13,7 @@ use rdkafka::producer::{BaseRecord, Producer};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::places::Places;
-use super::producer::{Client, Native, Pace};
+use super::producer::{Client, Native, Pace, batch_bytes};
 use super::progress::Mark;
 use super::{Opening, Shared, Unopened, lock};
 use crate::config::Mode;
@@ -45,6 +45,8 @@ pub(super) struct KafkaSession {
     pace: Pace,
     /// How many calls in a row the other pace would have suited better.
     unsuited: u32,
+    /// Whether a call was made.
+    began: bool,
     places: Places,
     fenced: bool,
     /// A client that a call did not wait for.
@@ -148,6 +150,7 @@ impl KafkaSession {
             client: None,
             pace: Pace::default(),
             unsuited: 0,
+            began: false,
             places: Places::default(),
             fenced: false,
             opening: None,
@@ -157,8 +160,8 @@ impl KafkaSession {
         }
     }
 
-    /// Lets the client go when calls have become much larger or smaller than suits it; nothing of
-    /// it is on its way then.
+    /// Lets the client go when calls have become much larger or smaller than suits it, or the first
+    /// one is; nothing of it is on its way then.
     fn suit(&mut self, records: usize) {
         let pace = match records {
             LARGE.. => Pace::Bulk,
@@ -166,7 +169,8 @@ impl KafkaSession {
             _ => self.pace,
         };
         self.unsuited = if pace == self.pace { 0 } else { self.unsuited.saturating_add(1) };
-        if self.unsuited >= UNSUITED_MAX {
+        let enough = if std::mem::replace(&mut self.began, true) { UNSUITED_MAX } else { 1 };
+        if self.unsuited >= enough {
             (self.pace, self.unsuited, self.client) = (pace, 0, None);
         }
     }
@@ -414,15 +418,15 @@ impl KafkaSession {
     }
 
     /// Takes as many records as may be on their way at once, at least one.
-    fn window<'r>(&self, records: &'r [Publish]) -> &'r [Publish] {
-        let config = &self.shared.config;
-        let mut left = config.bytes_max;
-        let fits = |publish: &&Publish| match left.checked_sub(bytes(&publish.record)) {
-            Some(less) => {
-                left = less;
-                true
-            }
-            None => false,
+    fn window<'r>(&mut self, records: &'r [Publish]) -> &'r [Publish] {
+        let (config, places) = (&self.shared.config, &mut self.places);
+        let (mut left, batch) = (config.bytes_max, batch_bytes(config));
+        places.begin();
+        let fits = |publish: &&Publish| {
+            let bytes = bytes(&publish.record);
+            let less = left.checked_sub(bytes);
+            left = less.unwrap_or(0);
+            less.is_some() && places.fits(publish, bytes, batch)
         };
         let count = records.iter().take(config.messages_max).take_while(fits).count().max(1);
         records.get(..count).unwrap_or(records)
