@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use amarra_core::{Environment, TraceParent};
+use amarra_resilience::{Deadline, deadline};
 use amarra_shop::auth::TokenVerifier;
 use amarra_shop::contract::{ApiError, Caller};
 use axum::body::Body;
@@ -51,6 +53,7 @@ pub struct Call {
     headers: HeaderMap,
     body: Bytes,
     caller: Result<Caller, ApiError>,
+    deadline: Option<Deadline>,
 }
 
 impl Call {
@@ -113,6 +116,13 @@ impl Call {
             .transpose()
     }
 
+    /// Returns when the caller stops waiting, none when it did not say: to be given to every call
+    /// that is made for this request.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Deadline> {
+        self.deadline
+    }
+
     /// Returns a header's text, none when it is missing or not text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -150,6 +160,7 @@ where
 
 async fn read<S>(api: &Api<S>, request: Request) -> Result<Call, ApiError> {
     let (mut parts, body) = request.into_parts();
+    let arrived = deadline(api, &parts.headers)?;
     let params = RawPathParams::from_request_parts(&mut parts, &())
         .await
         .map_err(|_| ApiError::BadRequest("the path is not valid UTF-8".to_owned()))?;
@@ -160,7 +171,25 @@ async fn read<S>(api: &Api<S>, request: Request) -> Result<Call, ApiError> {
     let body = axum::body::to_bytes(body, api.request_bytes_max)
         .await
         .map_err(|_| ApiError::TooLarge { bound_bytes: api.request_bytes_max })?;
-    Ok(Call { params, query, headers: parts.headers, body, caller })
+    // Nothing is begun for nobody: reading the body may have taken all the time there was.
+    if arrived.is_some_and(|deadline| deadline.is_past(api.env.monotonic())) {
+        let retry_after = Duration::ZERO;
+        return Err(ApiError::Unavailable {
+            why: "no time left",
+            retry_after,
+            outcome_unknown: false,
+        });
+    }
+    Ok(Call { params, query, headers: parts.headers, body, caller, deadline: arrived })
+}
+
+/// Reads when the caller stops waiting.
+fn deadline<S>(api: &Api<S>, headers: &HeaderMap) -> Result<Option<Deadline>, ApiError> {
+    let Some(value) = headers.get(deadline::HEADER) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    let limits = deadline::Limits::default();
+    let read = Deadline::decode(text, api.env.monotonic(), &limits);
+    read.map(Some).map_err(|e| ApiError::BadRequest(e.to_string()))
 }
 
 fn caller<S>(api: &Api<S>, headers: &HeaderMap) -> Result<Caller, ApiError> {

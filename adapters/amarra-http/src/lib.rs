@@ -13,6 +13,7 @@ pub mod respond;
 pub mod server;
 pub mod services;
 pub mod upstream;
+pub mod webhooks;
 
 pub use client::{Connect, HttpClient, Io, Spawn};
 pub use config::Config;

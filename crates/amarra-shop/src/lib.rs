@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod auth;
+pub mod callee;
 pub mod catalog;
 pub mod contract;
 pub mod gateway;
@@ -14,4 +15,5 @@ pub mod problem;
 pub mod provider;
 pub mod users;
 
+pub use callee::{Callee, Ending, Guard};
 pub use ports::{ConfigError, ServicePorts};

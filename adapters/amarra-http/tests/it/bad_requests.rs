@@ -217,3 +217,21 @@ fn a_good_request_is_answered() {
     let (status, _, stock) = shop.ask(&shop.inventory, shop.post("/v1/stock/TEA-1/receive", body));
     assert_eq!((status.as_u16(), &stock["available"]), (200, &Value::from(5)));
 }
+
+#[test]
+fn work_that_nobody_waits_for_is_not_begun() {
+    let shop = shop(&[Role::CatalogAdmin]);
+    let check = |deadline: &str, status: StatusCode| {
+        let request = Request::get("/v1/products")
+            .header("authorization", format!("Bearer {}", shop.token))
+            .header("amarra-deadline", deadline)
+            .body(Body::empty());
+        let (answered, ..) = shop.ask(&shop.catalog, request.unwrap());
+        assert_eq!(answered, status, "{deadline}");
+    };
+    check("1000;hops=3", StatusCode::OK);
+    check("1000;hops=0", StatusCode::OK);
+    // Surely nothing was done, and no trace of doubt is in the answer.
+    check("0;hops=3", StatusCode::SERVICE_UNAVAILABLE);
+    check("soon", StatusCode::BAD_REQUEST);
+}

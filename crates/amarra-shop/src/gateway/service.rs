@@ -18,6 +18,7 @@ use super::refusal::{Refusal, of_failure, of_token};
 use super::routes::{Access, KeyRule, Match, ROUTES, Route, find};
 use super::upstream::{Setback, Upstream};
 use crate::auth::{Jwks, KeySet, TokenError, TokenVerifier};
+use crate::callee::{Callee, Guard};
 use crate::contract::{ApiError, Principal, UserId};
 use crate::ports::ConfigError;
 
@@ -39,8 +40,7 @@ pub struct Gateway {
     env: Environment,
     config: Config,
     verifier: Arc<TokenVerifier>,
-    upstream: Arc<dyn Upstream>,
-    pipelines: BTreeMap<&'static str, Pipeline>,
+    services: BTreeMap<&'static str, Callee<dyn Upstream>>,
     addresses: KeyedLimiter<String>,
     credentials: KeyedLimiter<String>,
     principals: KeyedLimiter<UserId>,
@@ -59,10 +59,11 @@ impl Gateway {
         config: Config,
     ) -> Result<Arc<Self>, ConfigError> {
         config.validate()?;
-        let mut pipelines = BTreeMap::new();
+        let mut services = BTreeMap::new();
         for route in ROUTES {
-            if !pipelines.contains_key(route.service) {
-                pipelines.insert(route.service, pipeline(route.service, &config, &env)?);
+            if !services.contains_key(route.service) {
+                let pipeline = pipeline(route.service, &config, &env)?;
+                services.insert(route.service, Callee::new(Arc::clone(&upstream), pipeline));
             }
         }
         Ok(Arc::new(Self {
@@ -74,15 +75,14 @@ impl Gateway {
             env,
             config,
             verifier,
-            upstream,
-            pipelines,
+            services,
         }))
     }
 
-    /// Returns the way to a service, for operators to look at its breaker.
+    /// Returns the guards of the calls to each service, to be looked at.
     #[must_use]
-    pub fn pipeline(&self, service: &str) -> Option<&Pipeline> {
-        self.pipelines.get(service)
+    pub fn guards(&self) -> Vec<Arc<Guard>> {
+        self.services.values().map(|service| Arc::clone(service.guard())).collect()
     }
 
     /// Returns the largest body of any route, in bytes: a transport reads no more.
@@ -193,8 +193,8 @@ impl Gateway {
         route: &'static Route,
         request: Request<Bytes>,
     ) -> Result<Response<Bytes>, Refusal> {
-        let pipeline = self.pipelines.get(route.service).ok_or(ApiError::NotFound)?;
-        self.fail_fast(pipeline)?;
+        let service = self.services.get(route.service).ok_or(ApiError::NotFound)?;
+        self.fail_fast(service)?;
         let deadline = self.deadline(route, request.headers())?;
         let keyed =
             route.key != KeyRule::Ignored && request.headers().contains_key(IDEMPOTENCY_KEY);
@@ -204,15 +204,15 @@ impl Gateway {
                 .of_priority(route.priority);
         let trace = self.trace(request.headers());
         let outgoing = Outgoing::new(route, request, &trace);
-        let answer = pipeline
-            .call(&self.env, options, |attempt| {
+        let answer = service
+            .call(&self.env, options, |way, attempt| {
                 let request = outgoing.request(attempt.deadline, self.env.monotonic());
                 async move {
                     let request = request.map_err(|e| {
                         let why = e.to_string();
                         Setback::Silence(super::upstream::UpstreamError::NotSent { why })
                     })?;
-                    Setback::of(self.upstream.send(route.service, request).await)
+                    Setback::of(way.send(route.service, request).await)
                 }
             })
             .await;
@@ -233,14 +233,12 @@ impl Gateway {
 
     /// Refuses at once while the service's breaker is open: the pipeline would wait for it to
     /// close, and hold the client's connection meanwhile.
-    fn fail_fast(&self, pipeline: &Pipeline) -> Result<(), Refusal> {
-        let Some(breaker) = pipeline.breaker() else { return Ok(()) };
-        match breaker.admit(self.env.monotonic()) {
-            // The permit is given back unused: the pipeline takes its own.
-            Ok(_) => Ok(()),
-            Err(rejected) => Err(ApiError::Unavailable {
+    fn fail_fast(&self, service: &Callee<dyn Upstream>) -> Result<(), Refusal> {
+        match service.refuses_for(&self.env) {
+            None => Ok(()),
+            Some(wait) => Err(ApiError::Unavailable {
                 why: "the service is recovering",
-                retry_after: rejected.retry_after.max(self.config.retry_after),
+                retry_after: wait.max(self.config.retry_after),
                 outcome_unknown: false,
             }
             .into()),

@@ -15,6 +15,7 @@ use super::config::{Config, nested};
 use super::intake::{record, timer_cause};
 use super::model::{Begin, Finish, Notification, Notified, dedupe_key};
 use super::service::Notifications;
+use crate::callee::{Callee, Guard};
 use crate::contract::ids::UserId;
 use crate::contract::notifications::Channel;
 use crate::ports::ConfigError;
@@ -85,8 +86,7 @@ pub(super) struct Dispatch {
     store: Arc<dyn Store>,
     env: Environment,
     config: Config,
-    sender: Arc<dyn Sender>,
-    pipelines: BTreeMap<Channel, Pipeline>,
+    senders: BTreeMap<Channel, Callee<dyn Sender>>,
 }
 
 impl Dispatch {
@@ -96,11 +96,16 @@ impl Dispatch {
         config: Config,
         sender: Arc<dyn Sender>,
     ) -> Result<Self, ConfigError> {
-        let mut pipelines = BTreeMap::new();
+        let mut senders = BTreeMap::new();
         for &channel in &config.channels {
-            pipelines.insert(channel, pipeline(channel, &config, &env)?);
+            let pipeline = pipeline(channel, &config, &env)?;
+            senders.insert(channel, Callee::new(Arc::clone(&sender), pipeline));
         }
-        Ok(Self { store, env, config, sender, pipelines })
+        Ok(Self { store, env, config, senders })
+    }
+
+    pub(super) fn guards(&self) -> Vec<Arc<Guard>> {
+        self.senders.values().map(|sender| Arc::clone(sender.guard())).collect()
     }
 
     /// Marks the notification as being sent and returns it, none when there is nothing to send.
@@ -158,12 +163,11 @@ impl Dispatch {
             user_id: notification.user_id,
             text: notification.text.clone(),
         };
-        let Some(pipeline) = self.pipelines.get(&notification.channel) else {
+        let Some(sender) = self.senders.get(&notification.channel) else {
             return (Finish::NotSent, None);
         };
-        let (sender, message) = (&self.sender, &message);
-        let call = |_| async move { sender.send(message).await };
-        match pipeline.call(&self.env, CallOptions::idempotent(), call).await {
+        let options = CallOptions::idempotent();
+        match sender.call(&self.env, options, |way, _| way.send(&message)).await {
             Ok(()) => (Finish::Taken, None),
             Err(failed) if !failed.error.was_sent() => (Finish::NotSent, failed.retry_after()),
             Err(failed) => (Finish::Failed(failed.class()), failed.retry_after()),

@@ -13,6 +13,7 @@ use super::config::Config;
 use super::dispatch::{Dispatch, Sender};
 use super::intake::{Intake, VIEW, record};
 use super::model::{Notification, Notified, Preference, dedupe_key};
+use crate::callee::Guard;
 use crate::contract::api::{ApiError, Caller, Role};
 use crate::contract::ids::OrderId;
 use crate::contract::notifications::{Channel, NotificationView, Preferences};
@@ -25,7 +26,6 @@ pub struct Notifications {
     views: Arc<dyn ReadModel>,
     env: Environment,
     config: Config,
-    sender: Arc<dyn Sender>,
     dispatch: Arc<Dispatch>,
 }
 
@@ -44,19 +44,15 @@ impl Notifications {
     ) -> Result<Arc<Self>, ConfigError> {
         config.validate()?;
         let ServicePorts { store, views, env } = ports;
-        let dispatch = Arc::new(Dispatch::new(
-            Arc::clone(&store),
-            env.clone(),
-            config.clone(),
-            Arc::clone(&sender),
-        )?);
-        Ok(Arc::new(Self { store, views, env, config, sender, dispatch }))
+        let dispatch =
+            Arc::new(Dispatch::new(Arc::clone(&store), env.clone(), config.clone(), sender)?);
+        Ok(Arc::new(Self { store, views, env, config, dispatch }))
     }
 
-    /// Returns the port to the providers.
+    /// Returns the guards of this service's calls, to be looked at.
     #[must_use]
-    pub fn sender(&self) -> &Arc<dyn Sender> {
-        &self.sender
+    pub fn guards(&self) -> Vec<Arc<Guard>> {
+        self.dispatch.guards()
     }
 
     /// Returns the consumer group `notifications` on the events of orders.

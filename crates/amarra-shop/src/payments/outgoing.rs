@@ -10,6 +10,7 @@ use super::model::calls::Call;
 use super::provider_port::{
     Operation, OperationKind, OperationOutcome, PaymentProvider, ProviderError,
 };
+use crate::callee::{Callee, Guard};
 use crate::contract::OrderId;
 use crate::ports::ConfigError;
 
@@ -29,8 +30,7 @@ pub(super) enum Heard {
 /// The way to the provider.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    provider: Arc<dyn PaymentProvider>,
-    pipeline: Pipeline,
+    provider: Callee<dyn PaymentProvider>,
 }
 
 impl Outgoing {
@@ -41,34 +41,36 @@ impl Outgoing {
     ) -> Result<Self, ConfigError> {
         let pipeline = pipeline(env, config)
             .map_err(|e| ConfigError { field: e.field, why: format!("payments: {}", e.why) })?;
-        Ok(Self { provider, pipeline })
+        Ok(Self { provider: Callee::new(provider, pipeline) })
+    }
+
+    pub(super) fn guard(&self) -> &Arc<Guard> {
+        self.provider.guard()
     }
 
     /// Makes a call. An operation is never repeated in doubt: its outcome is asked for instead.
     pub(super) async fn make(&self, env: &Environment, order_id: OrderId, call: &Call) -> Heard {
-        let provider = self.provider.as_ref();
+        let provider = &self.provider;
         if let Call::Query = call {
-            let query = |_| provider.status(order_id);
-            let record = self.pipeline.call(env, CallOptions::idempotent(), query).await;
+            let options = CallOptions::idempotent();
+            let record = provider.call(env, options, |way, _| way.status(order_id)).await;
             return record.map_or(Heard::Nothing, Heard::Record);
         }
         let options = CallOptions::default();
         let (kind, answer) = match call {
             Call::Authorize(r) => (
                 OperationKind::Authorize,
-                self.pipeline.call(env, options, |_| provider.authorize(r)).await,
+                provider.call(env, options, |way, _| way.authorize(r)).await,
             ),
-            Call::Capture(r) => (
-                OperationKind::Capture,
-                self.pipeline.call(env, options, |_| provider.capture(r)).await,
-            ),
-            Call::Void(r) => {
-                (OperationKind::Void, self.pipeline.call(env, options, |_| provider.void(r)).await)
+            Call::Capture(r) => {
+                (OperationKind::Capture, provider.call(env, options, |way, _| way.capture(r)).await)
             }
-            Call::Refund(r) => (
-                OperationKind::Refund,
-                self.pipeline.call(env, options, |_| provider.refund(r)).await,
-            ),
+            Call::Void(r) => {
+                (OperationKind::Void, provider.call(env, options, |way, _| way.void(r)).await)
+            }
+            Call::Refund(r) => {
+                (OperationKind::Refund, provider.call(env, options, |way, _| way.refund(r)).await)
+            }
             Call::Query => return Heard::Nothing,
         };
         let key = call.key().unwrap_or_default().to_owned();

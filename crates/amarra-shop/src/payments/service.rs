@@ -18,6 +18,7 @@ use super::outgoing::{Heard, Outgoing};
 use super::provider_port::{PaymentProvider, WebhookEvent};
 use super::view::{self, JournalPage, PaymentView, WebhookReceipt};
 use super::webhook::{BadSignature, SignedWebhook, WebhookKey};
+use crate::callee::Guard;
 use crate::contract::api::{ApiError, Caller, Role};
 use crate::contract::orders::OrderCreated;
 use crate::contract::payments::{AuthorizePayment, CapturePayment, RefundPayment, VoidPayment};
@@ -53,6 +54,12 @@ impl Payments {
         let outgoing = Outgoing::new(provider, &env, &config)?;
         let webhook_key = WebhookKey::new(&config.webhook_secret);
         Ok(Arc::new(Self { store, views, env, config, outgoing, webhook_key }))
+    }
+
+    /// Returns the guards of this service's calls, to be looked at.
+    #[must_use]
+    pub fn guards(&self) -> Vec<Arc<Guard>> {
+        vec![Arc::clone(self.outgoing.guard())]
     }
 
     /// Returns the payment of an order.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use amarra_resilience::{breaker, bulkhead};
 use amarra_store::Attempts;
 
 use super::password::PasswordConfig;
@@ -41,12 +42,17 @@ pub struct Config {
     pub lock_for: Duration,
     /// How long a verification token is good.
     pub verification_ttl: Duration,
-    /// How often its delivery is tried: at least 1. After that it is given up.
+    /// How often its delivery is tried: at least 1. After that it is given up. Tries that were never
+    /// sent, as while a breaker is open, do not count; they end when the token expires.
     pub verification_attempts_max: u32,
     /// The wait before its second delivery; it doubles from there on.
     pub verification_backoff: Duration,
     /// How long one delivery may take.
     pub send_timeout: Duration,
+    /// When whoever carries the tokens is believed ill.
+    pub breaker: breaker::Config,
+    /// How many deliveries run at once.
+    pub bulkhead: bulkhead::BulkheadConfig,
     /// Whether users are active at once, without a verification: simulations and tests only.
     pub auto_verify: bool,
     /// The first administrator, none when there is one already.
@@ -72,6 +78,8 @@ impl Config {
             verification_attempts_max: 8,
             verification_backoff: Duration::from_secs(5),
             send_timeout: Duration::from_secs(10),
+            breaker: breaker::Config::default(),
+            bulkhead: bulkhead::BulkheadConfig::default(),
             auto_verify: false,
             bootstrap_admin: None,
             attempts: Attempts { idempotent: true, ..Attempts::default() },

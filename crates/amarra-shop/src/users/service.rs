@@ -10,9 +10,10 @@ use super::config::Config;
 use super::model::{Credential, EmailClaim, User, normalise};
 use super::password::Passwords;
 use super::tokens::{TokenKeys, key_bytes};
-use super::verification::{Deliveries, VerificationSender};
+use super::verification::{Deliveries, VerificationSender, guarded};
 use super::view::user_view;
 use crate::auth::{Jwks, Subject, TokenSigner};
+use crate::callee::{Callee, Guard};
 use crate::contract::users::{
     ChangeRole, Login, Refresh, Register, Registered, Secret, Tokens, UserView, VerifyEmail,
 };
@@ -37,7 +38,7 @@ pub struct Users {
     keys: TokenKeys,
     passwords: Passwords,
     signer: TokenSigner,
-    sender: Option<Arc<dyn VerificationSender>>,
+    sender: Option<Callee<dyn VerificationSender>>,
 }
 
 /// An account as a login reads it.
@@ -67,6 +68,7 @@ impl Users {
         let keys = TokenKeys::new(&key_bytes(&config.hash_key).unwrap_or_default());
         let passwords = Passwords::new(config.password)?;
         let signer = TokenSigner::new(config.token.clone())?;
+        let sender = sender.map(|sender| guarded(sender, &ports.env, &config)).transpose()?;
         Ok(Arc::new(Self { ports, config, keys, passwords, signer, sender }))
     }
 
@@ -253,10 +255,18 @@ impl Users {
     /// Returns the durable timers: the delivery of verification tokens.
     #[must_use]
     pub fn due_handlers(self: &Arc<Self>) -> Vec<Arc<dyn DueHandler>> {
-        let deliver = |sender: &Arc<dyn VerificationSender>| -> Arc<dyn DueHandler> {
-            Arc::new(Deliveries { users: Arc::clone(self), sender: Arc::clone(sender) })
-        };
-        self.sender.iter().map(deliver).collect()
+        let deliver = || -> Arc<dyn DueHandler> { Arc::new(Deliveries(Arc::clone(self))) };
+        self.sender.iter().map(|_| deliver()).collect()
+    }
+
+    /// Returns the guards of this service's calls, to be looked at.
+    #[must_use]
+    pub fn guards(&self) -> Vec<Arc<Guard>> {
+        self.sender.iter().map(|sender| Arc::clone(sender.guard())).collect()
+    }
+
+    pub(super) fn sender(&self) -> Option<&Callee<dyn VerificationSender>> {
+        self.sender.as_ref()
     }
 
     pub(super) fn env(&self) -> &Environment {

@@ -2,19 +2,25 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use amarra_core::{Actor, Cause, Class, Classify, TraceParent};
+use amarra_core::{Actor, Cause, Class, Classify, Environment, Timestamp, TraceParent};
+use amarra_resilience::{Breaker, Bulkhead, CallOptions, ConfigError as ResilienceError, Pipeline};
 use amarra_store::{Aggregate, Claim, DueHandler, HandlerError, Session};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use amarra_core::Timestamp;
-
+use super::config::Config;
 use super::model::User;
 use super::service::Users;
 use super::tokens::{Nonce, token_hash};
+use crate::callee::Callee;
 use crate::contract::UserId;
 use crate::contract::users::Secret;
+use crate::ports::ConfigError;
+
+/// Names whoever carries the tokens, in figures.
+const CARRIER: &str = "verification-sender";
 
 /// Carries a verification token to its address.
 ///
@@ -101,9 +107,33 @@ impl Verification {
 
 /// Sends tokens whose timer is due.
 #[derive(Debug)]
-pub(super) struct Deliveries {
-    pub(super) users: Arc<Users>,
-    pub(super) sender: Arc<dyn VerificationSender>,
+pub(super) struct Deliveries(pub(super) Arc<Users>);
+
+/// What came of handing a token over.
+enum Sent {
+    /// It was tried.
+    Tried(Result<(), SendError>),
+    /// Nothing was sent, and nothing will be for so long.
+    Not(Duration),
+}
+
+/// Puts the guards in front of whoever carries the tokens. A call makes one try: waiting for
+/// another is the durable timer's part.
+pub(super) fn guarded(
+    sender: Arc<dyn VerificationSender>,
+    env: &Environment,
+    config: &Config,
+) -> Result<Callee<dyn VerificationSender>, ConfigError> {
+    let nested = |field| move |e: ResilienceError| ConfigError { field, why: e.to_string() };
+    let breaker = Breaker::seeded(CARRIER, config.breaker, env.entropy.as_ref());
+    let bulkhead = Bulkhead::new(config.bulkhead).map_err(nested("users.bulkhead"))?;
+    let pipeline = Pipeline::builder(CARRIER)
+        .deadline(config.send_timeout)
+        .breaker(Arc::new(breaker.map_err(nested("users.breaker"))?))
+        .bulkhead(Arc::new(bulkhead))
+        .timeout(config.send_timeout)
+        .map_err(nested("users.send_timeout"))?;
+    Ok(Callee::new(sender, pipeline))
 }
 
 impl Deliveries {
@@ -112,23 +142,42 @@ impl Deliveries {
             correlation: user_id.as_uuid().into(),
             causation: None,
             actor: Actor::Timer("users".into()),
-            traceparent: TraceParent::root(self.users.env().entropy.as_ref()),
+            traceparent: TraceParent::root(self.0.env().entropy.as_ref()),
         }
     }
 
     /// Reads what is to be sent, none when nothing is.
     async fn read(&self, claim: &Claim) -> Result<Option<(Verification, User)>, HandlerError> {
-        let mut unit = self.users.store().begin().await?;
+        let mut unit = self.0.store().begin().await?;
         unit.verify(claim).await?;
         let Ok(uuid) = claim.id.id.parse::<uuid::Uuid>() else {
             return Err(HandlerError::Refused(format!("{} names no user", claim.id)));
         };
         let cause = self.cause(uuid.into());
-        let mut session = Session::new(unit.as_mut(), self.users.env(), Users::SOURCE, cause);
+        let mut session = Session::new(unit.as_mut(), self.0.env(), Users::SOURCE, cause);
         let user = session.load::<User>(&claim.id.id).await?.state;
         let verification = session.load::<Verification>(&claim.id.id).await?.state;
         let queued = verification.filter(|v| v.delivery == Delivery::Queued);
         Ok(queued.zip(user))
+    }
+
+    async fn send(&self, user: &User, token: &Secret) -> Sent {
+        let least = self.0.config().verification_backoff;
+        // Without a sender nobody is to be told: users are verified at once.
+        let Some(sender) = self.0.sender() else { return Sent::Not(least) };
+        let (env, options) = (self.0.env(), CallOptions::idempotent());
+        let (id, email) = (user.user_id, &user.email);
+        match sender.call(env, options, |way, _| way.send(id, email, token)).await {
+            Ok(()) => Sent::Tried(Ok(())),
+            Err(failed) if !failed.error.was_sent() => {
+                Sent::Not(failed.retry_after().unwrap_or_default().max(least))
+            }
+            Err(failed) => {
+                let (class, told) = (failed.class(), failed.error.to_string());
+                let why = failed.into_call().map_or(told, |error| error.why);
+                Sent::Tried(Err(SendError { class, why }))
+            }
+        }
     }
 
     /// Notes the outcome and sets the next timer, or none.
@@ -136,23 +185,33 @@ impl Deliveries {
         &self,
         claim: &Claim,
         user_id: UserId,
-        outcome: &Result<(), SendError>,
+        outcome: &Sent,
     ) -> Result<(), HandlerError> {
-        let config = self.users.config();
-        let mut unit = self.users.store().begin().await?;
+        let config = self.0.config();
+        let mut unit = self.0.store().begin().await?;
         unit.verify(claim).await?;
         let cause = self.cause(user_id);
-        let mut session = Session::new(unit.as_mut(), self.users.env(), Users::SOURCE, cause);
+        let mut session = Session::new(unit.as_mut(), self.0.env(), Users::SOURCE, cause);
         let mut loaded = session.load::<Verification>(&claim.id.id).await?;
-        if let Some(before) = loaded.state.clone().filter(|v| v.delivery == Delivery::Queued) {
-            let after = before.delivered(outcome, config.verification_attempts_max);
-            let shift = before.attempts.min(16);
-            let wait = config.verification_backoff.saturating_mul(1_u32 << shift);
-            let next = (after.delivery == Delivery::Queued).then_some(wait);
-            session.save(&mut loaded, after, "deliver").await?;
-            session.schedule(&claim.id, next).await?;
-        } else {
-            session.schedule(&claim.id, None).await?;
+        let queued = loaded.state.clone().filter(|v| v.delivery == Delivery::Queued);
+        match (queued, outcome) {
+            (None, _) => session.schedule(&claim.id, None).await?,
+            (Some(before), Sent::Not(wait)) if session.now() < before.expires_at => {
+                session.schedule(&claim.id, Some(*wait)).await?;
+            }
+            (Some(before), Sent::Not(_)) => {
+                let after = Verification { delivery: Delivery::GivenUp, ..before };
+                session.save(&mut loaded, after, "deliver").await?;
+                session.schedule(&claim.id, None).await?;
+            }
+            (Some(before), Sent::Tried(result)) => {
+                let after = before.delivered(result, config.verification_attempts_max);
+                let shift = before.attempts.min(16);
+                let wait = config.verification_backoff.saturating_mul(1_u32 << shift);
+                let next = (after.delivery == Delivery::Queued).then_some(wait);
+                session.save(&mut loaded, after, "deliver").await?;
+                session.schedule(&claim.id, next).await?;
+            }
         }
         unit.commit().await?;
         Ok(())
@@ -167,18 +226,14 @@ impl DueHandler for Deliveries {
 
     async fn on_due(&self, claim: &Claim) -> Result<(), HandlerError> {
         let Some((verification, user)) = self.read(claim).await? else {
-            let mut unit = self.users.store().begin().await?;
+            let mut unit = self.0.store().begin().await?;
             unit.verify(claim).await?;
             unit.schedule(&claim.id, None).await?;
             unit.commit().await?;
             return Ok(());
         };
-        let token = self.users.keys().verification(user.user_id, &verification.nonce);
-        let send = self.sender.send(user.user_id, &user.email, &token);
-        let sent = self.users.env().timeout(self.users.config().send_timeout, send).await;
-        let outcome = sent.unwrap_or_else(|elapsed| {
-            Err(SendError { class: Class::Unknown, why: elapsed.to_string() })
-        });
+        let token = self.0.keys().verification(user.user_id, &verification.nonce);
+        let outcome = self.send(&user, &token).await;
         self.note(claim, user.user_id, &outcome).await
     }
 }

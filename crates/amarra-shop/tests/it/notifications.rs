@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use amarra_conformance::Harness;
 use amarra_core::codec::Message;
-use amarra_core::{Environment, Timestamp};
+use amarra_core::{Environment, Monotonic, Timestamp};
 use amarra_memory::{ClientId, DatabaseConfig, Hooks, MemoryDatabase, MemoryStore};
 use amarra_messaging::message::{Outgoing, Owner};
+use amarra_resilience::breaker::Mode;
 use amarra_shop::ServicePorts;
 use amarra_shop::contract::api::{ApiError, Role};
 use amarra_shop::contract::ids::{OrderId, QuoteId};
@@ -30,6 +31,9 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::orders::bench::{act, caller, customer, deliver, foreign, line, user};
+
+/// When operators decide; breakers told so do not look at it.
+const NOW: Monotonic = Monotonic::from_nanos(0);
 
 /// A provider that deduplicates by key and fails as the test says.
 #[derive(Debug, Default)]
@@ -372,6 +376,25 @@ fn a_provider_that_is_down_is_spared_and_costs_no_attempts() {
     bench.pass(Duration::from_secs(1_200));
     bench.drain();
     assert_eq!(bench.told(), ["OrderCreated:email"]);
+}
+
+#[test]
+fn no_message_reaches_a_provider_past_the_guards_of_its_channel() {
+    let bench = Bench::new();
+    let guards = bench.service.guards();
+    let names: Vec<_> = guards.iter().map(|guard| guard.name().to_owned()).collect();
+    assert_eq!(names, ["email", "sms", "push"]);
+    let mode = |mode| guards.iter().for_each(|g| g.breaker().unwrap().set_mode(NOW, mode));
+    mode(Mode::ForcedOpen);
+    bench.hear(&created()).unwrap();
+    bench.pass(Duration::from_secs(1));
+    assert!(bench.provider.tries.lock().unwrap().is_empty());
+    mode(Mode::Automatic);
+    bench.pass(Duration::from_secs(1_200));
+    bench.drain();
+    assert_eq!(bench.told(), ["OrderCreated:email"]);
+    let tries: u64 = guards.iter().map(|guard| guard.tries()).sum();
+    assert_eq!(tries, u64::try_from(bench.provider.tries.lock().unwrap().len()).unwrap());
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The payment provider alone: keys, amounts, tokens, webhooks and the truth.
 
+mod webhooks;
+
 use std::time::Duration;
 
 use amarra_core::Timestamp;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use amarra_conformance::Harness;
 use amarra_core::Environment;
 use amarra_resilience::limiter::LimiterConfig;
+use amarra_shop::Guard;
 use amarra_shop::auth::{
     KeyConfig, Revocations, Subject, TokenConfig, TokenSigner, TokenVerifier, VerifierConfig,
 };
@@ -147,6 +148,11 @@ impl Bench {
     /// What reached the services since the last call.
     pub(super) fn seen(&self) -> Vec<(String, Request<Bytes>)> {
         std::mem::take(&mut *self.services.seen.lock().unwrap())
+    }
+
+    pub(super) fn guard(&self, service: &str) -> Arc<Guard> {
+        let mut guards = self.gateway.guards().into_iter();
+        guards.find(|guard| guard.name() == service).unwrap()
     }
 
     pub(super) fn wait(&self, d: Duration) {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use amarra_resilience::PerMille;
-use amarra_resilience::breaker::{Config as BreakerConfig, State, Window};
+use amarra_resilience::breaker::{Config as BreakerConfig, Mode, State, Window};
+use amarra_shop::Ending;
 use amarra_shop::gateway::Config;
 use bytes::Bytes;
 use http::Request;
@@ -155,7 +156,7 @@ fn a_service_that_fails_is_left_alone_for_a_while() {
     assert_eq!(bench.send(request("GET", "/v1/products", "")).status(), 200, "others are well");
     bench.wait(Duration::from_secs(6));
     assert_eq!(login().status(), 200);
-    let breaker = bench.gateway.pipeline("users").unwrap().breaker().unwrap().snapshot();
+    let breaker = bench.guard("users").breaker().unwrap().snapshot();
     assert_eq!(breaker.state, State::Closed);
 }
 
@@ -178,4 +179,29 @@ fn a_storm_of_failures_is_not_multiplied() {
     }
     let sent = bench.seen().len();
     assert!(sent <= 130, "{sent} tries for 100 requests");
+}
+
+#[test]
+fn no_request_reaches_a_service_past_its_own_guards() {
+    let bench = Bench::new(config());
+    let services: std::collections::BTreeSet<_> =
+        amarra_shop::gateway::ROUTES.iter().map(|route| route.service).collect();
+    let guards = bench.gateway.guards();
+    let names: Vec<_> = guards.iter().map(|guard| guard.name().to_owned()).collect();
+    assert_eq!(names, services.iter().copied().collect::<Vec<_>>());
+    let users = bench.guard("users");
+    let breaker = users.breaker().unwrap();
+    breaker.set_mode(amarra_core::Monotonic::default(), Mode::ForcedOpen);
+    let login = || request("POST", "/v1/sessions", "{}");
+    assert_eq!(bench.send(login()).status(), 503);
+    assert!(bench.harness.block_on(bench.gateway.fetch_keys()).is_err());
+    assert!(bench.seen().is_empty());
+    assert_eq!((users.tries(), users.ended(Ending::BreakerOpen)), (0, 2));
+    assert_eq!(bench.send(request("GET", "/v1/products", "")).status(), 200, "the others are well");
+    breaker.set_mode(amarra_core::Monotonic::default(), Mode::Automatic);
+    bench.line([Act::not_sent()]);
+    assert_eq!(bench.send(login()).status(), 200);
+    let seen = bench.seen().len();
+    let tries: u64 = bench.gateway.guards().iter().map(|guard| guard.tries()).sum();
+    assert_eq!(tries, u64::try_from(seen).unwrap(), "each try went through the guards");
 }

@@ -228,6 +228,25 @@ fn a_void_that_comes_too_late_hears_of_the_capture() {
 }
 
 #[test]
+fn no_call_reaches_the_provider_past_the_guards() {
+    let b = Bench::new();
+    let guard = b.payments.guards().remove(0);
+    assert_eq!(guard.name(), "payment-provider");
+    let now = amarra_core::Monotonic::default();
+    guard.breaker().unwrap().set_mode(now, amarra_resilience::breaker::Mode::ForcedOpen);
+    b.authorize("a");
+    b.due();
+    assert!(b.provider.asked().is_empty());
+    assert_eq!(guard.tries(), 0);
+    assert!(guard.ended(amarra_shop::Ending::BreakerOpen) > 0);
+    guard.breaker().unwrap().set_mode(now, amarra_resilience::breaker::Mode::Automatic);
+    b.rest();
+    assert_eq!(b.told(), ["authorized a"]);
+    let asked = u64::try_from(b.provider.asked().len()).unwrap();
+    assert_eq!(guard.tries(), asked, "each call went through the guards");
+}
+
+#[test]
 fn the_breaker_keeps_calls_from_an_ill_provider() {
     let b = Bench::new();
     b.script(&[Plan::TurnAway; 400]);

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use amarra_core::Class;
+use amarra_core::{Class, Monotonic};
 use amarra_memory::Effect;
+use amarra_resilience::breaker::Mode;
+use amarra_shop::Ending;
 use amarra_shop::contract::users::{Register, Secret, VerifyEmail};
 use amarra_shop::contract::{ApiError, Role, UserId};
 use amarra_shop::users::{Config, Guest};
@@ -203,6 +205,35 @@ fn a_delivery_that_takes_too_long_is_tried_again() {
     bench.wait(3_600);
     assert_eq!(bench.deliver(), 0);
     assert_eq!(bench.mailbox.sent.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn an_ill_carrier_is_spared_and_costs_no_attempts_until_the_token_expires() {
+    let bench = Bench::new(Config { verification_attempts_max: 2, ..slow() });
+    bench.register("ann@shop.example");
+    let guard = bench.users.guards().remove(0);
+    guard.breaker().unwrap().set_mode(Monotonic::default(), Mode::ForcedOpen);
+    for _ in 0..5 {
+        assert_eq!(bench.deliver(), 1);
+        assert_eq!(bench.deliver(), 0, "not before the breaker may admit one");
+        bench.wait(3_600);
+    }
+    assert!(bench.mailbox.sent.lock().unwrap().is_empty());
+    assert_eq!((guard.tries(), guard.ended(Ending::BreakerOpen)), (0, 5));
+    guard.breaker().unwrap().set_mode(Monotonic::default(), Mode::Automatic);
+    assert_eq!(bench.deliver(), 1);
+    assert_eq!(bench.mailbox.sent.lock().unwrap().len(), 1);
+    bench.check();
+
+    let bench = Bench::new(slow());
+    bench.register("bob@shop.example");
+    let guard = bench.users.guards().remove(0);
+    guard.breaker().unwrap().set_mode(Monotonic::default(), Mode::ForcedOpen);
+    bench.wait(86_400);
+    assert_eq!(bench.deliver(), 1);
+    bench.wait(3_600);
+    assert_eq!(bench.deliver(), 0, "a token that has expired is not sent any more");
+    bench.check();
 }
 
 #[test]
