@@ -37,12 +37,17 @@ pub(super) async fn compose(host: &mut Host<'_>) -> Result<Router, Failure> {
     }
     let config = config(&cx.config.gateway);
     let gateway = Gateway::new(cx.env.clone(), verifier, upstream, config).refuse()?;
+    host.guarded(gateway.guards());
     Ok(amarra_http::gateway::router(&gateway, NO_ADDRESS))
 }
 
 fn config(section: &GatewaySection) -> gateway::Config {
     let rate = |calls, burst| LimiterConfig { calls, burst, ..LimiterConfig::default() };
+    let own = gateway::Config::default();
     gateway::Config {
+        breaker: section.breaker.over(own.breaker),
+        retry: section.retry.policy(own.retry),
+        budget: section.retry.budget(own.budget),
         address: rate(section.address_calls, section.address_burst),
         credentials: rate(section.credentials_calls, section.credentials_burst),
         principal: rate(section.principal_calls, section.principal_burst),
@@ -52,6 +57,6 @@ fn config(section: &GatewaySection) -> gateway::Config {
             ..BulkheadConfig::default()
         },
         try_timeout: section.try_timeout.0,
-        ..gateway::Config::default()
+        ..own
     }
 }

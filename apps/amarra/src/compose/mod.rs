@@ -23,9 +23,9 @@ use amarra_messaging::OutboxLog;
 use amarra_messaging::message::Owner;
 use amarra_messaging::relay::Relay;
 use amarra_messaging::runtime::{Processor, Runtime};
-use amarra_shop::ServicePorts;
 use amarra_shop::auth::{Jwks, KeyConfig, KeySet, Revocations, TokenVerifier, VerifierConfig};
 use amarra_shop::contract::users::Secret;
+use amarra_shop::{Guard, ServicePorts};
 use amarra_store::{DueHandler, Handler, TransactionalProcessor, Worker};
 use axum::Router;
 
@@ -160,6 +160,13 @@ impl Host<'_> {
 
     fn ports(&self) -> Result<ServicePorts, Failure> {
         Ok(self.storage()?.ports(&self.cx.env))
+    }
+
+    /// Shows the guards of the service's calls from now on.
+    fn guarded(&self, guards: Vec<Arc<Guard>>) {
+        for guard in guards {
+            self.cx.metrics.callee(self.name.as_str(), guard);
+        }
     }
 
     fn api<S>(&self, service: Arc<S>) -> Result<Api<S>, Failure> {

@@ -18,12 +18,18 @@ pub(super) async fn compose(host: &mut Host<'_>) -> Result<Router, Failure> {
     let defaults = payments::Config::new(webhook);
     let concurrency_max = section.in_flight_max;
     let config = payments::Config {
+        call_timeout: section.call_timeout.0,
+        call_patience: section.call_patience.0,
+        retry: section.retry.policy(defaults.retry),
+        budget: section.retry.budget(defaults.budget),
+        breaker: section.breaker.over(defaults.breaker),
         backoff_max: section.backoff_max.0.max(defaults.backoff),
         bulkhead: BulkheadConfig { concurrency_max, ..defaults.bulkhead },
         ..defaults
     };
     let provider = HttpProvider::new(Arc::clone(&cx.client), Name::Provider.as_str());
     let payments = Payments::new(host.ports()?, Arc::new(provider), config).refuse()?;
+    host.guarded(payments.guards());
     host.drive(Payments::SOURCE, payments.handlers(), payments.due_handlers()).await?;
     Ok(services::payments::router(&host.api(payments)?))
 }

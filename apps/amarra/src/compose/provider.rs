@@ -5,16 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use amarra_core::{Environment, Timestamp};
-use amarra_http::HttpClient;
 use amarra_http::provider::{ProviderNode, Refused};
-use amarra_http::services::payments::SIGNATURE;
+use amarra_http::webhooks::HttpMerchant;
 use amarra_messaging::Shutdown;
+use amarra_resilience::bulkhead::BulkheadConfig;
 use amarra_shop::payments::WebhookKey;
 use amarra_shop::payments::provider_port::WebhookEvent;
-use amarra_shop::provider::{Config, Provider, ProviderRequest, ProviderResponse};
+use amarra_shop::provider::{
+    Config, Provider, ProviderRequest, ProviderResponse, WebhookConfig, Webhooks,
+};
 use async_trait::async_trait;
 use axum::Router;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -24,10 +25,6 @@ use crate::name::Name;
 use crate::refusal::{Failure, Refuse};
 use crate::stages::{Plan, Stage};
 
-/// Webhooks on their way at once.
-const WEBHOOKS_IN_FLIGHT: usize = 16;
-/// How long a webhook may take.
-const WEBHOOK_PATIENCE: Duration = Duration::from_secs(2);
 /// The pause after a webhook that was not taken.
 const WEBHOOK_PAUSE: Duration = Duration::from_millis(500);
 
@@ -84,13 +81,30 @@ pub(super) fn compose(cx: &Context, plan: &mut Plan) -> Result<Router, Failure> 
             answer
         }
     })?;
-    let (env, client) = (cx.env.clone(), Arc::clone(&cx.client));
-    let node = Arc::new(Node { journal, ledger, changed, env, client });
+    let webhooks = webhooks(cx, &WebhookKey::new(&webhook))?;
+    let at_once = usize::try_from(cx.config.provider.webhooks_in_flight_max).unwrap_or(usize::MAX);
+    let node = Arc::new(Node { journal, ledger, changed, env: cx.env.clone(), webhooks, at_once });
     let deliveries = Arc::clone(&node);
     plan.add(Stage::Work, "provider: webhooks", |shutdown| async move {
-        deliveries.deliver_webhooks(&WebhookKey::new(&webhook), shutdown).await;
+        deliveries.deliver_webhooks(shutdown).await;
     });
     Ok(amarra_http::provider::router(node))
+}
+
+/// Makes the way to the merchant: its gateway.
+fn webhooks(cx: &Context, key: &WebhookKey) -> Result<Webhooks, Failure> {
+    let (section, own) = (&cx.config.provider, WebhookConfig::default());
+    let concurrency_max = section.webhooks_in_flight_max;
+    let config = WebhookConfig {
+        timeout: section.webhook_timeout.0,
+        breaker: section.breaker.over(own.breaker),
+        bulkhead: BulkheadConfig { concurrency_max, ..own.bulkhead },
+    };
+    let merchant = HttpMerchant::new(Arc::clone(&cx.client), Name::Gateway.as_str());
+    let webhooks = Webhooks::new(cx.env.clone(), key.clone(), Arc::new(merchant), &config);
+    let webhooks = webhooks.refuse()?;
+    cx.metrics.callee(Name::Provider.as_str(), Arc::clone(webhooks.guard()));
+    Ok(webhooks)
 }
 
 fn lock(ledger: &Mutex<Provider>) -> MutexGuard<'_, Provider> {
@@ -104,21 +118,23 @@ struct Node {
     ledger: Arc<Mutex<Provider>>,
     changed: Arc<Notify>,
     env: Environment,
-    client: Arc<HttpClient>,
+    webhooks: Webhooks,
+    /// Webhooks of one round.
+    at_once: usize,
 }
 
 impl Node {
     /// Delivers webhooks until asked to stop, each until it is taken.
-    async fn deliver_webhooks(&self, key: &WebhookKey, shutdown: Shutdown) {
+    async fn deliver_webhooks(&self, shutdown: Shutdown) {
         loop {
-            let batch = lock(&self.ledger).pending_webhooks(WEBHOOKS_IN_FLIGHT);
+            let batch = lock(&self.ledger).pending_webhooks(self.at_once);
             let (work, pause) =
                 if batch.is_empty() { (None, None) } else { (Some(batch), Some(WEBHOOK_PAUSE)) };
             let round = async {
                 let Some(batch) = work else { return self.changed.notified().await };
                 let mut calls = Vec::new();
                 for event in &batch {
-                    calls.push(self.deliver(key, event));
+                    calls.push(self.deliver(event));
                 }
                 let taken = futures_util::future::join_all(calls).await;
                 let failed = taken.contains(&false);
@@ -134,19 +150,9 @@ impl Node {
         }
     }
 
-    async fn deliver(&self, key: &WebhookKey, event: &WebhookEvent) -> bool {
-        let Ok(body) = serde_json::to_vec(event) else { return false };
-        let signed = key.sign(Bytes::from(body), self.env.now());
-        let request = http::Request::post("/v1/webhooks/provider")
-            .header(SIGNATURE, &signed.signature)
-            .header("content-type", "application/json")
-            .body(signed.body);
-        let Ok(request) = request else { return false };
-        let sent = self.client.send(Name::Gateway.as_str(), request);
-        let sent = self.env.timeout(WEBHOOK_PATIENCE, sent).await;
-        let taken = matches!(sent, Ok(Ok(response)) if response.status().is_success());
+    async fn deliver(&self, event: &WebhookEvent) -> bool {
         // One that is not noted is delivered again, which webhooks may be.
-        taken
+        self.webhooks.deliver(event).await
             && self.journal.append(Entry::Taken { event_id: event.event_id.clone() }).await.is_ok()
     }
 }

@@ -24,6 +24,9 @@ pub(super) async fn compose(host: &mut Host<'_>) -> Result<Router, Failure> {
         hashes_in_flight_max: section.hashes_in_flight_max,
         ..PasswordConfig::default()
     };
+    config.send_timeout = section.send_timeout.0;
+    config.breaker = section.breaker.over(config.breaker);
+    config.bulkhead.concurrency_max = section.sends_in_flight_max;
     config.auto_verify = section.auto_verify.unwrap_or(false);
     if cx.config.keys.admin_password.is_some() {
         let password = cx.secret("keys.admin_password", cx.config.keys.admin_password.as_ref())?;
@@ -48,6 +51,7 @@ pub(super) async fn compose(host: &mut Host<'_>) -> Result<Router, Failure> {
         made = users.bootstrap().await;
     }
     made.refuse_for("the first administrator")?;
+    host.guarded(users.guards());
     host.drive(Users::SOURCE, users.handlers(), users.due_handlers()).await?;
     Ok(services::users::router(&host.api(users)?))
 }

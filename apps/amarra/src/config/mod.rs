@@ -1,6 +1,7 @@
 //! The configuration of a process: every key with its unit, range and default.
 
 mod drivers;
+mod guards;
 mod parse;
 mod process;
 mod servers;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use amarra_shop::contract::notifications::Channel;
 use serde::Deserialize;
 
+use super::guards::{BreakerSection, RetrySection};
 use super::wait::Wait;
 
 /// The gateway's limits.
@@ -29,6 +30,10 @@ pub(crate) struct GatewaySection {
     pub(crate) queue_max: u32,
     /// How long one try may take. 3 s.
     pub(crate) try_timeout: Wait,
+    /// When a service is believed ill; each service has a breaker of its own.
+    pub(crate) breaker: BreakerSection,
+    /// How a request to a service is tried again; each service has a budget of its own.
+    pub(crate) retry: RetrySection,
 }
 
 impl Default for GatewaySection {
@@ -43,6 +48,8 @@ impl Default for GatewaySection {
             in_flight_max: 64,
             queue_max: 64,
             try_timeout: Wait::secs(3),
+            breaker: BreakerSection::default(),
+            retry: RetrySection::default(),
         }
     }
 }
@@ -63,6 +70,12 @@ pub(crate) struct UsersSection {
     pub(crate) password_memory_kib: u32,
     /// Password hashes at once, at least 1; one more is answered 503. 16.
     pub(crate) hashes_in_flight_max: usize,
+    /// How long handing one token over may take, above zero. 10 s.
+    pub(crate) send_timeout: Wait,
+    /// Tokens handed over at once, at least 1. 64.
+    pub(crate) sends_in_flight_max: u32,
+    /// When whoever carries the tokens is believed ill.
+    pub(crate) breaker: BreakerSection,
 }
 
 impl Default for UsersSection {
@@ -73,6 +86,9 @@ impl Default for UsersSection {
             admin_email: "admin@amarra.local".to_owned(),
             password_memory_kib: 19_456,
             hashes_in_flight_max: 16,
+            send_timeout: Wait::secs(10),
+            sends_in_flight_max: 64,
+            breaker: BreakerSection::default(),
         }
     }
 }
@@ -121,13 +137,29 @@ impl Default for OrdersSection {
 pub(crate) struct PaymentsSection {
     /// Calls to the provider at once, at least 1. 64.
     pub(crate) in_flight_max: u32,
+    /// How long one try of a call may take, above zero; after it the outcome is asked for. 2 s.
+    pub(crate) call_timeout: Wait,
+    /// How long a call may take with its retries, at least `call_timeout` and shorter than
+    /// `worker.lease`. 5 s.
+    pub(crate) call_patience: Wait,
     /// The longest wait between two calls that settled nothing. 10 s.
     pub(crate) backoff_max: Wait,
+    /// When the provider is believed ill.
+    pub(crate) breaker: BreakerSection,
+    /// How a call that surely had no effect is tried again.
+    pub(crate) retry: RetrySection,
 }
 
 impl Default for PaymentsSection {
     fn default() -> Self {
-        Self { in_flight_max: 64, backoff_max: Wait::secs(10) }
+        Self {
+            in_flight_max: 64,
+            call_timeout: Wait::secs(2),
+            call_patience: Wait::secs(5),
+            backoff_max: Wait::secs(10),
+            breaker: BreakerSection::default(),
+            retry: RetrySection::default(),
+        }
     }
 }
 
@@ -142,16 +174,29 @@ pub(crate) struct NotificationsSection {
     /// Messages whose keys are remembered, so that none is written twice; at least 1. At it the
     /// oldest is forgotten. A million.
     pub(crate) keys_max: usize,
+    /// How long handing one message over may take, above zero and well below `worker.lease`. 3 s.
+    pub(crate) send_timeout: Wait,
+    /// Messages handed over at once on one channel, at least 1. 64.
+    pub(crate) in_flight_max: u32,
+    /// When a channel's provider is believed ill; each channel has a breaker of its own.
+    pub(crate) breaker: BreakerSection,
 }
 
 impl Default for NotificationsSection {
     fn default() -> Self {
-        Self { channels: vec![Channel::Email, Channel::Push], sent_log: None, keys_max: 1_000_000 }
+        Self {
+            channels: vec![Channel::Email, Channel::Push],
+            sent_log: None,
+            keys_max: 1_000_000,
+            send_timeout: Wait::secs(3),
+            in_flight_max: 64,
+            breaker: BreakerSection::default(),
+        }
     }
 }
 
 /// The payment provider.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ProviderSection {
     /// The file of its ledger; every request is in it, and on the disk, before it is answered.
@@ -159,4 +204,22 @@ pub(crate) struct ProviderSection {
     /// Whether it takes more than was authorized when asked to: a double capture is then the
     /// merchant's to prevent. No.
     pub(crate) overcapture: bool,
+    /// How long delivering one webhook may take, above zero. 2 s.
+    pub(crate) webhook_timeout: Wait,
+    /// Webhooks on their way at once, at least 1. 16.
+    pub(crate) webhooks_in_flight_max: u32,
+    /// When the merchant is believed ill.
+    pub(crate) breaker: BreakerSection,
+}
+
+impl Default for ProviderSection {
+    fn default() -> Self {
+        Self {
+            journal: None,
+            overcapture: false,
+            webhook_timeout: Wait::secs(2),
+            webhooks_in_flight_max: 16,
+            breaker: BreakerSection::default(),
+        }
+    }
 }

@@ -5,9 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amarra_core::Environment;
-use amarra_http::HttpClient;
+use amarra_core::{Class, Classify, Environment};
+use amarra_http::upstream::HttpUpstream;
+use amarra_resilience::retry::BudgetConfig;
+use amarra_resilience::{Budget, CallOptions, Jitter, Pipeline, Policy, deadline};
+use amarra_shop::Callee;
 use amarra_shop::contract::users::Secret;
+use amarra_shop::gateway::{Upstream, UpstreamError};
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -28,14 +32,16 @@ const PRODUCTS: [(&str, &str, i64, i64); 4] = [
 ];
 /// How long each step of the opening may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The pause before a step is tried again.
+/// The pause before a step is tried again, or readiness is asked for.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Tries of one step; the patience ends before.
+const TRIES_MAX: u32 = 200;
 
 /// The opening of the shop.
 #[derive(Debug)]
 pub(super) struct Opening {
     env: Environment,
-    client: Arc<HttpClient>,
+    gateway: Callee<dyn Upstream>,
     health: Arc<Health>,
     admin: (String, Secret),
     password_file: PathBuf,
@@ -53,7 +59,7 @@ impl Opening {
         let data = args.data.canonicalize().refuse()?;
         Ok(Self {
             env: cx.env.clone(),
-            client: Arc::clone(&cx.client),
+            gateway: gateway(cx)?,
             health: Arc::clone(&cx.health),
             admin: (cx.config.users.admin_email.clone(), password),
             password_file: args.data.join("keys/admin.password"),
@@ -109,7 +115,7 @@ impl Opening {
         Ok(())
     }
 
-    /// Asks the gateway until it answers for good.
+    /// Asks the gateway until it answers for good: every step may be repeated.
     async fn ask(
         &self,
         (method, path): (&str, &str),
@@ -117,38 +123,31 @@ impl Opening {
         body: &Value,
         status: u16,
     ) -> Result<Value, String> {
-        let give_up = self.env.monotonic().plus(PATIENCE);
-        loop {
-            let mut request = http::Request::builder()
-                .method(method)
-                .uri(path)
-                .header("content-type", "application/json");
-            if !token.is_empty() {
-                request = request.header("authorization", format!("Bearer {token}"));
-            }
-            if !key.is_empty() {
-                request = request.header("idempotency-key", key);
-            }
-            let request = request.body(Bytes::from(body.to_string())).map_err(|e| e.to_string())?;
-            let answer = match self.client.send(Name::Gateway.as_str(), request).await {
-                Ok(answer) if answer.status().as_u16() == status => {
-                    return serde_json::from_slice(answer.body()).map_err(|e| e.to_string());
-                }
-                Ok(answer) => {
-                    let text = String::from_utf8_lossy(answer.body()).into_owned();
-                    let again = answer.status().is_server_error() || answer.status() == 429;
-                    if !again {
-                        return Err(format!("{method} {path} was answered {text}"));
-                    }
-                    text
-                }
-                Err(e) => e.to_string(),
-            };
-            if self.env.monotonic() >= give_up {
-                return Err(format!("{method} {path}: {answer}"));
-            }
-            self.env.sleep(PAUSE).await;
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", "application/json");
+        if !token.is_empty() {
+            request = request.header("authorization", format!("Bearer {token}"));
         }
+        if !key.is_empty() {
+            request = request.header("idempotency-key", key);
+        }
+        let request = request.body(Bytes::from(body.to_string())).map_err(|e| e.to_string())?;
+        let options = CallOptions::idempotent();
+        let answer = self.gateway.call(&self.env, options, |way, attempt| {
+            let mut request = request.clone();
+            let left = attempt.deadline.encode(self.env.monotonic());
+            if let Ok(left) = left.try_into() {
+                request.headers_mut().insert(deadline::HEADER, left);
+            }
+            async move { judged(way.send(Name::Gateway.as_str(), request).await, status) }
+        });
+        let answer = answer.await.map_err(|failed| match failed.error {
+            amarra_resilience::Error::Call(no) => format!("{method} {path} was answered {no}"),
+            error => format!("{method} {path}: {error}"),
+        })?;
+        serde_json::from_slice(&answer).map_err(|e| e.to_string())
     }
 
     fn tell(&self) {
@@ -173,6 +172,54 @@ impl Opening {
             sample(&url)
         ));
     }
+}
+
+/// Makes the way to the gateway, as patient as somebody who waits for a shop to open.
+fn gateway(cx: &Context) -> Result<Callee<dyn Upstream>, Failure> {
+    let upstream: Arc<dyn Upstream> = Arc::new(HttpUpstream::new(Arc::clone(&cx.client)));
+    let policy = Policy {
+        attempts_max: TRIES_MAX,
+        base: PAUSE,
+        cap: PAUSE.saturating_mul(5),
+        jitter: Jitter::Equal,
+        ..Policy::default()
+    };
+    // Nobody else asks yet, so what is tried again adds to no load.
+    let budget = BudgetConfig { tokens_max: TRIES_MAX, ..BudgetConfig::default() };
+    let pipeline = Pipeline::builder("opening")
+        .deadline(PATIENCE)
+        .retry(policy, Arc::new(Budget::new(budget).refuse()?))
+        .timeout(PATIENCE)
+        .refuse()?;
+    Ok(Callee::new(upstream, pipeline))
+}
+
+/// Why a step has no good answer yet, or never will.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct NoGood {
+    class: Class,
+    text: String,
+}
+
+impl Classify for NoGood {
+    fn class(&self) -> Class {
+        self.class
+    }
+}
+
+/// Sorts the answer of a step that is to be answered with `status`.
+fn judged(
+    answer: Result<http::Response<Bytes>, UpstreamError>,
+    status: u16,
+) -> Result<Bytes, NoGood> {
+    let answer = answer.map_err(|e| NoGood { class: e.class(), text: e.to_string() })?;
+    if answer.status().as_u16() == status {
+        return Ok(answer.into_body());
+    }
+    let again = answer.status().is_server_error() || answer.status() == 429;
+    let class = if again { Class::Transient } else { Class::Rejected };
+    Err(NoGood { class, text: String::from_utf8_lossy(answer.body()).into_owned() })
 }
 
 /// Returns the commands that place an order and show it confirmed.

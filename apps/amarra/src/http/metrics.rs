@@ -9,10 +9,12 @@ use amarra_core::{Environment, Monotonic};
 use amarra_messaging::OutboxLog;
 use amarra_messaging::message::Seq;
 use amarra_messaging::outbox::Backlog;
+use amarra_shop::Guard;
 use amarra_shop::gateway::routes::{Match, ROUTES, find};
 use amarra_store::WorkerStats;
 use http::{Method, StatusCode};
 
+use super::callee;
 use super::health::{MemberWatch, RelayWatch};
 
 /// Parked rows that are counted at most: beyond, the figure is a lower bound.
@@ -34,6 +36,7 @@ enum Part {
     Relay(&'static str, Arc<RelayWatch>, Arc<dyn OutboxLog>),
     Member { service: &'static str, group: String, watch: Arc<MemberWatch> },
     Worker { service: &'static str, kind: String, stats: Arc<WorkerStats> },
+    Callee(&'static str, Arc<Guard>),
 }
 
 /// The requests of one service, by route; the last row is for what is no route.
@@ -144,6 +147,11 @@ impl Metrics {
         stats
     }
 
+    /// Shows the calls to one callee from now on.
+    pub(crate) fn callee(&self, service: &'static str, guard: Arc<Guard>) {
+        self.add(Part::Callee(service, guard));
+    }
+
     fn add(&self, part: Part) {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).push(part);
     }
@@ -171,6 +179,7 @@ impl Metrics {
                 }
                 Part::Member { service, group, watch } => member(&mut text, service, group, watch),
                 Part::Worker { service, kind, stats } => worker(&mut text, service, kind, stats),
+                Part::Callee(service, guard) => callee::render(&mut text, service, guard),
             }
         }
         text.finish()
@@ -288,16 +297,21 @@ fn secs(duration: Duration) -> String {
 }
 
 /// A family's name, kind and help.
-type Family<'a> = (&'a str, &'a str, &'a str);
+pub(super) type Family<'a> = (&'a str, &'a str, &'a str);
 
 /// Lines by family, each family with its help before its values.
 #[derive(Debug, Default)]
-struct Text {
+pub(super) struct Text {
     families: std::collections::BTreeMap<String, (String, Vec<String>)>,
 }
 
 impl Text {
-    fn value(&mut self, (name, kind, help): Family<'_>, labels: &[(&str, &str)], value: &str) {
+    pub(super) fn value(
+        &mut self,
+        (name, kind, help): Family<'_>,
+        labels: &[(&str, &str)],
+        value: &str,
+    ) {
         let family = self.families.entry(name.to_owned()).or_insert_with(|| {
             (format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"), Vec::new())
         });
@@ -309,7 +323,7 @@ impl Text {
         family.1.push(format!("{name}{labels} {value}\n"));
     }
 
-    fn finish(self) -> String {
+    pub(super) fn finish(self) -> String {
         self.families.into_values().fold(String::new(), |mut text, (head, lines)| {
             // Writing to a string cannot fail.
             let _ = write!(text, "{head}{}", lines.concat());

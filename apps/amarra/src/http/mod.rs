@@ -1,5 +1,6 @@
 //! What every process serves besides its own API: probes, metrics, and the inner door's lock.
 
+mod callee;
 pub(crate) mod door;
 pub(crate) mod health;
 pub(crate) mod local;
