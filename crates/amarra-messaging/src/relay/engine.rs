@@ -102,7 +102,7 @@ pub enum StopReason {
 /// - RLY-5 once fenced, or past the time of its lease, the engine asks for nothing more.
 /// - RLY-6 from a refused row on, rows of its key are parked in order and none is published, until
 ///   they are released; then they are published in order, and removed once they are stored.
-/// - RLY-7 an idle engine has saved its cursor, once.
+/// - RLY-7 an engine that is idle for [`RelayConfig::save_after`] has saved its cursor, once.
 #[derive(Debug)]
 pub struct Engine {
     config: RelayConfig,
@@ -116,6 +116,8 @@ pub struct Engine {
     cursor: Cursor,
     /// Whether the saved cursor is behind `cursor`.
     dirty: bool,
+    /// When it is saved though nothing more came.
+    save_at: Option<Monotonic>,
     parked: BTreeSet<PartitionKey>,
     work: Option<Work>,
     settle: Vec<ParkedRow>,
@@ -159,6 +161,7 @@ impl Engine {
             draining: false,
             cursor: Cursor::default(),
             dirty: false,
+            save_at: None,
             parked: BTreeSet::new(),
             work: None,
             settle: Vec::new(),
@@ -208,7 +211,8 @@ impl Engine {
         if self.out || self.phase == Phase::Stopped {
             return None;
         }
-        Some(self.retry_at.or(self.poll_at).map_or(self.until, |at| at.min(self.until)))
+        let idle = self.poll_at.into_iter().chain(self.save_at).min();
+        Some(self.retry_at.or(idle).map_or(self.until, |at| at.min(self.until)))
     }
 
     fn look_again(&mut self) {
@@ -287,7 +291,7 @@ impl Engine {
     }
 
     fn checkpointed(&mut self) {
-        self.dirty = false;
+        (self.dirty, self.save_at) = (false, None);
         if let Some(Work { origin: Origin::Chunk { cur, saved, .. }, .. }) = &mut self.work {
             *saved = true;
             self.cursor.cur = Some(cur.clone());
@@ -382,10 +386,14 @@ impl Engine {
         if std::mem::take(&mut self.look) {
             return Some(Action::Read { cursor: self.cursor.clone(), limit });
         }
-        if checkpoint.is_none() {
-            self.poll_at.get_or_insert(now.plus(self.poll));
+        if self.dirty {
+            let at = *self.save_at.get_or_insert(now.plus(self.config.save_after));
+            if at <= now {
+                return checkpoint;
+            }
         }
-        checkpoint
+        self.poll_at.get_or_insert(now.plus(self.poll));
+        None
     }
 
     fn go_on(&self, now: Monotonic, work: &Work) -> Option<Action> {

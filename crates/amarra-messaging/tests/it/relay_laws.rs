@@ -15,7 +15,11 @@ use crate::relay_world::{SHARD, row};
 const UNTIL: Monotonic = Monotonic::from_nanos(2_000_000_000);
 
 fn start(resumed: Resumed) -> (Engine, Option<Action>) {
-    let config = RelayConfig { chunk_rows_max: 4, ..RelayConfig::default() };
+    start_with(resumed, Duration::ZERO)
+}
+
+fn start_with(resumed: Resumed, save_after: Duration) -> (Engine, Option<Action>) {
+    let config = RelayConfig { chunk_rows_max: 4, save_after, ..RelayConfig::default() };
     let mut engine = Engine::new(config, "db-1".into(), SHARD, UNTIL, 1);
     assert_eq!(step(&mut engine, Event::Tick), Some(Action::Open));
     assert_eq!(step(&mut engine, Event::Opened(Ok(()))), Some(Action::Resume));
@@ -162,6 +166,30 @@ fn rly_7_an_idle_engine_saves_once_and_polls_ever_more_rarely() {
     engine.step(now, Event::Checkpointed(Ok(())));
     let wait = engine.wake_at().unwrap().since(now);
     assert_eq!(wait, RelayConfig::default().poll_min, "often again once rows came");
+}
+
+#[test]
+fn rly_7_a_cursor_that_passed_its_batch_is_saved_with_the_next_one_or_after_a_while() {
+    let after = Duration::from_millis(40);
+    let (mut engine, _) = start_with(Resumed::default(), after);
+    step(&mut engine, Event::Read(Ok(chunk(&["a"], true))));
+    step(&mut engine, Event::Checkpointed(Ok(())));
+    assert_eq!(step(&mut engine, Event::Published(Ok(()))), None, "not saved alone yet");
+    assert_eq!(engine.wake_at(), Some(Monotonic::default().plus(after)));
+    let action = step(&mut engine, Event::Changed);
+    assert!(matches!(action, Some(Action::Read { .. })), "{action:?}");
+    let cursor = Cursor { prev: cur(), cur: Some(cur()), last_seq: Seq(0), pos: Pos(1) };
+    let action = step(&mut engine, Event::Read(Ok(later(2, &["a"]))));
+    let Some(Action::Checkpoint(saved)) = action else { panic!("{action:?}") };
+    assert_eq!((&saved.prev, saved.pos), (&cursor.prev, cursor.pos), "saved along");
+    step(&mut engine, Event::Checkpointed(Ok(())));
+    step(&mut engine, Event::Published(Ok(())));
+    let at = engine.wake_at().unwrap();
+    assert_eq!(at, Monotonic::default().plus(after));
+    let action = engine.step(at, Event::Tick);
+    assert!(matches!(action, Some(Action::Checkpoint(Cursor { cur: None, pos: Pos(2), .. }))));
+    assert_eq!(engine.step(at, Event::Checkpointed(Ok(()))), None);
+    assert!(engine.wake_at().unwrap() > at, "saved once");
 }
 
 #[test]
