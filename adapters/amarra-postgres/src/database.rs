@@ -185,6 +185,12 @@ pub(crate) fn options(config: &PgConfig) -> Result<PgConnectOptions, PgError> {
         ("idle_in_transaction_session_timeout", millis(config.idle_timeout)),
         ("client_connection_check_interval", "1000".to_owned()),
         ("search_path", config.schema.clone()),
+        // Planning a statement costs more than running it, and the shapes are known: by key. Plans
+        // made while the tables were small would otherwise scan them for as long as they are kept.
+        ("plan_cache_mode", "force_generic_plan".to_owned()),
+        ("enable_seqscan", "off".to_owned()),
+        // What has to be scanned all the same looks dear by that, and compiling it would be.
+        ("jit", "off".to_owned()),
     ]))
 }
 
