@@ -81,6 +81,15 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Compares resilience policies: three tiers before a backend that fails and comes back.
+    Resilience {
+        /// What everything drawn comes from.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Print JSON Lines.
+        #[arg(long)]
+        json: bool,
+    },
     /// Lists what there is.
     List {
         /// What to list.
@@ -168,6 +177,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode, String> {
             let plan = load(None, &scenario, seed, orders)?;
             crate::shrink::shrink(seed, plan, out.as_deref(), json)
         }
+        Verb::Resilience { seed, json } => crate::lab::run(seed, json),
         Verb::List { what, json } => {
             list(what, json);
             Ok(ExitCode::SUCCESS)

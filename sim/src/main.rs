@@ -1,4 +1,4 @@
-//! The simulator's command line: `cargo sim run`, `replay`, `verify`, `list`.
+//! The simulator's command line: `cargo sim run`, `replay`, `verify`, `resilience`, `list`.
 #![allow(
     clippy::print_stdout,
     clippy::arithmetic_side_effects,
@@ -15,6 +15,8 @@ mod env;
 mod fault;
 #[cfg(madsim)]
 mod invariant;
+#[cfg(madsim)]
+mod lab;
 #[cfg(madsim)]
 mod liveness;
 #[cfg(madsim)]

@@ -14,6 +14,8 @@ mod cli;
 #[cfg(madsim)]
 mod regress;
 #[cfg(madsim)]
+mod resilience;
+#[cfg(madsim)]
 mod runs;
 
 /// A build that lost the cfg has no simulation test to run; where the tests are required to be
