@@ -15,6 +15,7 @@ use amarra_postgres::{PgConfig, PgDatabase, PgLogConfig, PgOutboxLog};
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
+use crate::probe;
 use crate::process::{cpu_micros, cpu_micros_of_threads};
 use crate::writers::{Committed, Writing, write};
 
@@ -31,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) relaying: Option<Relaying>,
     /// None when it does not write.
     pub(crate) writing: Option<Writing>,
+    /// The broker that it moves everything to, as the bare probe does; none when it does not.
+    pub(crate) probing: Option<String>,
     /// Wakes and is woken by other processes.
     pub(crate) bridge: bool,
 }
@@ -106,6 +109,9 @@ pub(crate) fn run(plan: &str) -> Result<(), Failure> {
 }
 
 async fn go(plan: Plan) -> Result<(), Failure> {
+    if let Some(bootstrap) = &plan.probing {
+        return probe::run(&plan.url, bootstrap, plan.shards).await;
+    }
     let config = PgConfig { shards: plan.shards, ..PgConfig::new(plan.url.as_str()) };
     let database = PgDatabase::connect(config).await?;
     let bridge = plan.bridge.then(|| PgWakeBridge::new(database.clone(), BridgeConfig::default()));
@@ -197,7 +203,8 @@ async fn relay(database: &PgDatabase, plan: &Relaying) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tell(told: &Told) {
+/// Says something on standard output.
+pub(crate) fn tell(told: &Told) {
     let line = serde_json::to_string(told).unwrap_or_default();
     // Nobody reads any more when this fails, and the process ends soon.
     let _ = writeln!(std::io::stdout().lock(), "{line}");

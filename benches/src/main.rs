@@ -11,6 +11,8 @@ mod child;
 mod consume;
 mod load;
 mod message;
+mod orders;
+mod probe;
 mod process;
 mod relay;
 mod report;

@@ -23,9 +23,10 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    /// Starts both.
-    pub(crate) fn start() -> Result<Self, Failure> {
+    /// Starts both; `more` are settings of PostgreSQL, `key=value`.
+    pub(crate) fn start(more: &[String]) -> Result<Self, Failure> {
         let setting = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let more = more.iter().filter_map(|s| s.split_once('=')).map(setting);
         let settings = [
             ("shared_buffers", "1GB"),
             ("max_wal_size", "8GB"),
@@ -34,7 +35,7 @@ impl Servers {
         ];
         let options = PgOptions {
             fsync: true,
-            settings: settings.into_iter().map(setting).collect(),
+            settings: settings.into_iter().map(setting).chain(more).collect(),
             ..PgOptions::default()
         };
         let pg = Postgres::start(PgVersion::V18, options)?;
@@ -46,6 +47,11 @@ impl Servers {
     /// Returns Kafka's address.
     pub(crate) fn bootstrap(&self) -> String {
         self.kafka.bootstrap()
+    }
+
+    /// Returns the URL of a database, as its superuser.
+    pub(crate) fn url(&self, database: &str) -> String {
+        self.pg.url(database)
     }
 
     /// Returns the microseconds of processor time that PostgreSQL's and Kafka's processes used.

@@ -1,11 +1,9 @@
 //! A backlog is relayed: messages a second, processor time a message, and whether the rate is flat.
 
-use amarra_messaging::Topic;
-
 use super::Run;
 use crate::Failure;
 use crate::child::{Plan, Progress, Relaying, Told};
-use crate::consume;
+use crate::consume::{self, Seen};
 use crate::load;
 use crate::message::Maker;
 use crate::process::Process;
@@ -14,32 +12,94 @@ const SLICES: u64 = 10;
 /// How much larger a chunk is where each is a transaction.
 const TRANSACTION_CHUNKS: usize = 6;
 
-/// Loads a backlog, relays it in a process of its own and reads the topic back.
-pub(super) async fn run(run: &Run<'_>, exactly_once: bool) -> Result<(), Failure> {
-    let case = if exactly_once { "backlog-exactly-once" } else { "backlog-at-least-once" };
-    let (name, rows) = (case.replace('-', "_"), run.rows());
+/// Rows that are relayed before those that count: a broker in production is not a minute old, and
+/// its code not yet compiled.
+const WARM: u64 = 300_000;
+
+/// What relays a backlog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The bare probe, next to which the others are to be seen.
+    Probe,
+    AtLeastOnce,
+    ExactlyOnce,
+}
+
+impl Way {
+    fn case(self) -> &'static str {
+        match self {
+            Self::Probe => "backlog-probe",
+            Self::AtLeastOnce => "backlog-at-least-once",
+            Self::ExactlyOnce => "backlog-exactly-once",
+        }
+    }
+
+    fn subject(self) -> &'static str {
+        if self == Self::Probe { "probe" } else { "amarra" }
+    }
+}
+
+/// Relays a backlog in a process of its own and reads the topic back; a smaller one before it.
+pub(super) async fn run(run: &Run<'_>, way: Way) -> Result<(), Failure> {
+    let (case, rows) = (way.case(), run.rows());
+    if !run.options.short {
+        let warm = format!("{case}-warm");
+        drop(move_all(run, way, &warm, WARM.min(rows)).await?);
+    }
+    let moved = move_all(run, way, case, rows).await?;
+    figures(run, way, rows, &moved.told)?;
+    let per_message = |micros: u64| micros as f64 / rows as f64;
+    run.report.row_of("postgres", case, "cpu_us_per_msg", per_message(moved.servers.0));
+    run.report.row_of("kafka", case, "cpu_us_per_msg", per_message(moved.servers.1));
+    run.report.row_of(
+        way.subject(),
+        case,
+        "lost",
+        rows.saturating_sub(moved.seen.distinct()) as f64,
+    );
+    run.report.row_of(way.subject(), case, "resent", moved.seen.resent as f64);
+    run.report.row_of(way.subject(), case, "reordered", moved.seen.reordered as f64);
+    Ok(())
+}
+
+/// What moving a backlog came to.
+struct Moved {
+    told: Vec<Progress>,
+    /// What PostgreSQL and Kafka used of the processors.
+    servers: (u64, u64),
+    seen: Seen,
+}
+
+/// Loads so many rows, moves them and reads them back.
+async fn move_all(run: &Run<'_>, way: Way, case: &str, rows: u64) -> Result<Moved, Failure> {
+    let name = case.replace('-', "_");
     let config = run.servers.database(&name, run.options.shards, rows).await?;
     let partitions = i32::from(run.options.shards);
     let topic = run.servers.topic(case, partitions).await?;
     run.report.say(&format!("{case}: loading {rows} rows"));
     load::load(&config, &Maker::new(&topic)?, rows).await?;
     run.report.say(&format!("{case}: relaying"));
-    let mut relaying = Relaying { exactly_once, until: Some(rows), ..run.relaying(case) };
-    if exactly_once {
-        // A transaction costs the broker the same whatever its size.
-        (relaying.chunk, relaying.lease_ms) = (relaying.chunk * TRANSACTION_CHUNKS, 9_000);
+    let mut plan = run.plan(&config.url);
+    let relaying = Relaying { until: Some(rows), ..run.relaying(case) };
+    match way {
+        Way::Probe => plan.probing = Some(run.servers.bootstrap()),
+        Way::AtLeastOnce => plan.relaying = Some(relaying),
+        Way::ExactlyOnce => {
+            // A transaction costs the broker the same whatever its size.
+            let chunk = relaying.chunk * TRANSACTION_CHUNKS;
+            let (exactly_once, lease_ms) = (true, 9_000);
+            plan.relaying = Some(Relaying { exactly_once, chunk, lease_ms, ..relaying });
+        }
     }
-    let plan = Plan { relaying: Some(relaying), ..run.plan(&config.url) };
     let before = run.servers.cpu_micros();
     let told = relay(&plan)?;
     let after = run.servers.cpu_micros();
-    figures(run, case, rows, &told)?;
-    let per_message = |before: u64, after: u64| after.saturating_sub(before) as f64 / rows as f64;
-    run.report.row_of("postgres", case, "cpu_us_per_msg", per_message(before.0, after.0));
-    run.report.row_of("kafka", case, "cpu_us_per_msg", per_message(before.1, after.1));
-    verify(run, case, &topic, rows)?;
+    let servers = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
+    let consumer = consume::consumer(&run.servers.bootstrap(), &topic, partitions)?;
+    let seen = consume::read(&consumer, rows)?;
     run.servers.drop_database(&name)?;
-    run.servers.drop_topic(&topic).await
+    run.servers.drop_topic(&topic).await?;
+    Ok(Moved { told, servers, seen })
 }
 
 fn relay(plan: &Plan) -> Result<Vec<Progress>, Failure> {
@@ -53,7 +113,8 @@ fn relay(plan: &Plan) -> Result<Vec<Progress>, Failure> {
     Ok(all)
 }
 
-fn figures(run: &Run<'_>, case: &str, rows: u64, told: &[Progress]) -> Result<(), Failure> {
+fn figures(run: &Run<'_>, way: Way, rows: u64, told: &[Progress]) -> Result<(), Failure> {
+    let (case, subject) = (way.case(), way.subject());
     let last = told.iter().find(|t| t.published >= rows).or(told.last());
     let (Some(first), Some(last)) = (told.first(), last) else {
         return Err("the relay said nothing".into());
@@ -63,9 +124,14 @@ fn figures(run: &Run<'_>, case: &str, rows: u64, told: &[Progress]) -> Result<()
     }
     let report = run.report;
     let seconds = (last.at - first.at) as f64 / 1e6;
-    report.row(case, "msgs_per_s", last.published as f64 / seconds);
-    report.row(case, "cpu_us_per_msg", (last.cpu - first.cpu) as f64 / last.published as f64);
-    report.row(case, "failures", last.failures as f64);
+    report.row_of(subject, case, "msgs_per_s", last.published as f64 / seconds);
+    report.row_of(
+        subject,
+        case,
+        "cpu_us_per_msg",
+        (last.cpu - first.cpu) as f64 / last.published as f64,
+    );
+    report.row_of(subject, case, "failures", last.failures as f64);
     let mut rates = Vec::new();
     let mut begin = first;
     for slice in 1..=SLICES {
@@ -79,17 +145,7 @@ fn figures(run: &Run<'_>, case: &str, rows: u64, told: &[Progress]) -> Result<()
     let text: Vec<_> = rates.iter().map(|rate| format!("{:.0}", rate / 1000.0)).collect();
     report.say(&format!("{case}: thousands a second in ten slices: {}", text.join(" ")));
     if let (Some(first), Some(last)) = (rates.get(1), rates.last()) {
-        report.row(case, "last_slice_to_second", last / first);
+        report.row_of(subject, case, "last_slice_to_second", last / first);
     }
-    Ok(())
-}
-
-fn verify(run: &Run<'_>, case: &str, topic: &Topic, rows: u64) -> Result<(), Failure> {
-    let partitions = i32::from(run.options.shards);
-    let consumer = consume::consumer(&run.servers.bootstrap(), topic, partitions)?;
-    let seen = consume::read(&consumer, rows)?;
-    run.report.row(case, "lost", rows.saturating_sub(seen.distinct()) as f64);
-    run.report.row(case, "resent", seen.resent as f64);
-    run.report.row(case, "reordered", seen.reordered as f64);
     Ok(())
 }

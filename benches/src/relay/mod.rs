@@ -5,11 +5,15 @@ mod enqueue;
 mod latency;
 mod takeover;
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 
+use self::backlog::Way;
 use self::latency::Shape;
 use crate::Failure;
 use crate::child::{Plan, Relaying};
+use crate::orders;
 use crate::report::Report;
 use crate::servers::Servers;
 
@@ -34,6 +38,18 @@ pub(crate) struct Options {
     /// A property of the relay's librdkafka, `key=value`.
     #[arg(long = "property")]
     properties: Vec<String>,
+    /// Orders that are placed at saturation.
+    #[arg(long, default_value_t = 10_000)]
+    orders: u32,
+    /// Orders under way at once, at saturation.
+    #[arg(long, default_value_t = 256)]
+    in_flight: u32,
+    /// The binary of the shop; without it the one beside this.
+    #[arg(long)]
+    shop: Option<PathBuf>,
+    /// A setting of the PostgreSQL server, `key=value`.
+    #[arg(long = "setting")]
+    settings: Vec<String>,
     /// Shards of the outbox, and partitions of the topic.
     #[arg(long, default_value_t = 8)]
     shards: u16,
@@ -41,6 +57,7 @@ pub(crate) struct Options {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Case {
+    BacklogProbe,
     BacklogAtLeastOnce,
     BacklogExactlyOnce,
     #[value(name = "latency-1k")]
@@ -52,6 +69,7 @@ enum Case {
     Enqueue,
     Takeover,
     TakeoverExactlyOnce,
+    Orders,
 }
 
 /// A run: its servers and where its figures go.
@@ -70,7 +88,7 @@ impl Run<'_> {
     /// Makes the plan of a process that does nothing yet.
     fn plan(&self, url: &str) -> Plan {
         let (url, shards) = (url.to_owned(), self.options.shards);
-        Plan { url, shards, relaying: None, writing: None, bridge: false }
+        Plan { url, shards, relaying: None, writing: None, probing: None, bridge: false }
     }
 
     fn relaying(&self, source: &str) -> Relaying {
@@ -97,7 +115,7 @@ impl Run<'_> {
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let report = Report { json: options.json };
     report.say("starting PostgreSQL and Kafka");
-    let run = Run { options, servers: Servers::start()?, report };
+    let run = Run { options, servers: Servers::start(&options.settings)?, report };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run.servers.fences())?;
     for case in Case::value_variants() {
@@ -111,8 +129,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 async fn measure(run: &Run<'_>, case: Case) -> Result<(), Failure> {
     let shape = Shape { case: "latency-1k", open_tx: false, bridge: false, seconds: 30 };
     match case {
-        Case::BacklogAtLeastOnce => backlog::run(run, false).await,
-        Case::BacklogExactlyOnce => backlog::run(run, true).await,
+        Case::BacklogProbe => backlog::run(run, Way::Probe).await,
+        Case::BacklogAtLeastOnce => backlog::run(run, Way::AtLeastOnce).await,
+        Case::BacklogExactlyOnce => backlog::run(run, Way::ExactlyOnce).await,
         Case::Latency => latency::run(run, shape).await,
         Case::LatencyOpenTx => {
             let case = "latency-1k-open-tx";
@@ -125,5 +144,15 @@ async fn measure(run: &Run<'_>, case: Case) -> Result<(), Failure> {
         Case::Enqueue => enqueue::run(run).await,
         Case::Takeover => takeover::run(run, false).await,
         Case::TakeoverExactlyOnce => takeover::run(run, true).await,
+        Case::Orders => {
+            let (orders, in_flight) = (run.options.orders, run.options.in_flight);
+            let orders = if run.options.short { 20 } else { orders };
+            let program = match &run.options.shop {
+                Some(program) => program.clone(),
+                None => std::env::current_exe()?.with_file_name("amarra"),
+            };
+            let options = orders::Options { program, orders, in_flight };
+            orders::run(&run.servers, run.report, &options).await
+        }
     }
 }

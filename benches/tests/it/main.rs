@@ -7,6 +7,7 @@ use serde_json::Value;
 
 /// The figures that each case prints.
 const FIGURES: &[(&str, &[&str])] = &[
+    ("orders", &["confirmed_per_s", "p99_ms", "transactions_per_order", "messages_per_order"]),
     ("backlog-at-least-once", &["msgs_per_s", "cpu_us_per_msg"]),
     ("backlog-exactly-once", &["msgs_per_s", "cpu_us_per_msg"]),
     ("latency-1k", &["p50_ms", "p99_ms", "cores"]),
@@ -19,7 +20,12 @@ const FIGURES: &[(&str, &[&str])] = &[
 
 #[test]
 fn every_case_of_the_relay_runs() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_benches"));
+    let program = env!("CARGO_BIN_EXE_benches");
+    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "-q", "-p", "amarra", "--profile", profile]);
+    assert!(build.status().unwrap().success(), "the shop does not build");
+    let mut command = Command::new(program);
     command.args(["relay", "--short", "--json"]).stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", output.status);

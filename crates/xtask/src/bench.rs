@@ -8,14 +8,18 @@ use crate::run::{cargo_in, root};
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// The relay from PostgreSQL to Kafka, both started for it, on this machine.
+    /// The relay from PostgreSQL to Kafka, and orders through the whole shop; the servers are
+    /// started for it, on this machine.
     Relay {
-        /// Only these cases, for example `latency-1k`; may be given again.
+        /// Only these cases, for example `latency-1k` or `orders`; may be given again.
         #[arg(long = "case")]
         cases: Vec<String>,
         /// Rows of a backlog.
         #[arg(long)]
         rows: Option<u64>,
+        /// Orders that are placed at saturation.
+        #[arg(long)]
+        orders: Option<u32>,
         /// Everything once and small: shows that it runs, measures nothing.
         #[arg(long)]
         short: bool,
@@ -24,12 +28,18 @@ pub(crate) enum Verb {
 
 /// Builds and runs the measurement; its figures go to standard output.
 pub(crate) fn run(out: &Output, verb: &Verb) -> Result<bool, String> {
-    let mut arguments = vec!["run", "--release", "-q", "-p", "benches", "--"];
-    let Verb::Relay { cases, rows, short } = verb;
-    arguments.push("relay");
-    let rows = rows.map(|rows| rows.to_string());
-    if let Some(rows) = &rows {
-        arguments.extend(["--rows", rows]);
+    let Verb::Relay { cases, rows, orders, short } = verb;
+    // The shop has to be there for the case `orders`, which looks for it beside the measurement.
+    let built = cargo(&["build", "--release", "-q", "-p", "benches", "-p", "amarra"])?;
+    if !built {
+        return Ok(false);
+    }
+    let mut arguments = vec!["run", "--release", "-q", "-p", "benches", "--", "relay"];
+    let (rows, orders) = (rows.map(|n| n.to_string()), orders.map(|n| n.to_string()));
+    for (name, value) in [("--rows", &rows), ("--orders", &orders)] {
+        if let Some(value) = value {
+            arguments.extend([name, value]);
+        }
     }
     for case in cases {
         arguments.extend(["--case", case]);
@@ -40,6 +50,10 @@ pub(crate) fn run(out: &Output, verb: &Verb) -> Result<bool, String> {
     if out.is_json() {
         arguments.push("--json");
     }
-    let status = cargo_in(&root(), &arguments).status();
+    cargo(&arguments)
+}
+
+fn cargo(arguments: &[&str]) -> Result<bool, String> {
+    let status = cargo_in(&root(), arguments).status();
     status.map(|status| status.success()).map_err(|e| format!("cannot start cargo: {e}"))
 }
