@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use amarra_core::{AggregateId, Timestamp, Version};
-use amarra_memory::observer::{CommittedTx, Delivered, Observer, Published, Rebalanced};
+use amarra_memory::observer::{
+    CommittedTx, Deadlocked, Delivered, Observer, Published, Rebalanced,
+};
 use amarra_messaging::Record;
 use amarra_shop::contract::orders::OrderStatus;
 use amarra_shop::contract::{OrderId, Sku};
@@ -120,6 +122,9 @@ struct Inner {
     found: Vec<Raw>,
     last_change: tokio::time::Instant,
 }
+
+/// The law of `Handler` by which units never wait for each other in a circle.
+const LOCK_ORDER: &str = "HND-3";
 
 /// Findings kept of one run; the first ones matter.
 const FINDINGS_MAX: usize = 20;
@@ -238,6 +243,13 @@ impl Observer for Oracle {
             let findings = invariant.committed(&tx, facts);
             keep(found, invariant.id().name(), findings);
         }
+    }
+
+    fn deadlocked(&self, unit: &Deadlocked<'_>) {
+        let Deadlocked { database, client, wanted } = *unit;
+        let detail =
+            format!("{client:?} at {database} was a deadlock's victim, asking for {wanted}");
+        keep(&mut self.lock().found, LOCK_ORDER, vec![Finding::new(detail)]);
     }
 
     fn published(&self, record: &Published) {

@@ -187,19 +187,13 @@ impl UnitOfWork for MemoryUnit {
 
     async fn load(&mut self, ids: &[AggregateId]) -> Result<Vec<StoredState>, TxError> {
         let verdict = self.arrive(Operation::Load { ids }).await?;
-        // The statement's snapshot: a row inserted while this call waits is not among its rows.
-        let found: BTreeSet<&AggregateId> = self.attempt(|state, writes| {
-            let rows = &state.tables.aggregates;
-            let there = |id: &&AggregateId| rows.contains_key(*id) && writes.state_of(id).is_none();
-            Ok(ids.iter().filter(there).collect())
-        })?;
-        for id in &found {
-            self.lock(LockKey::Aggregate((*id).clone())).await?;
+        let sorted: BTreeSet<&AggregateId> = ids.iter().collect();
+        for id in sorted {
+            self.lock(LockKey::Aggregate(id.clone())).await?;
         }
         let absent = || StoredState { version: Version::ABSENT, body: Bytes::new() };
         let states = self.attempt(|state, writes| {
-            let committed =
-                |id| state.tables.aggregates.get(id).filter(|_| found.contains(id)).cloned();
+            let committed = |id| state.tables.aggregates.get(id).cloned();
             let state_of =
                 |id| writes.state_of(id).or_else(|| committed(id)).unwrap_or_else(absent);
             Ok(ids.iter().map(state_of).collect())

@@ -107,6 +107,23 @@ pub async fn uow_1_random_sets_never_deadlock<B: StoreBackend>(b: B) {
     join_all(runs).await;
 }
 
+/// Who loads what another is about to create waits, and then finds it.
+pub async fn uow_1_what_is_absent_is_locked_too<B: StoreBackend>(b: B) {
+    let mut creator = begin(b.store("a").as_ref()).await;
+    let (version, _) = load(creator.as_mut(), &thing("k")).await.must("load");
+    assert_eq!(version, Version::ABSENT);
+    let store = b.store("c");
+    let mut other = Box::pin(async {
+        let mut unit = store.begin().await?;
+        load(unit.as_mut(), &thing("k")).await
+    });
+    let early = within(&b, other.as_mut()).await;
+    assert_eq!(early, None, "what is absent was not locked");
+    creator.save(&thing("k"), version, Bytes::from_static(b"made")).await.must("save");
+    commit(creator).await;
+    assert_eq!(other.await, Ok((Version::new(1), Bytes::from_static(b"made"))));
+}
+
 /// Rows are answered in the order asked for, one asked for twice twice, a missing one as none.
 pub async fn uow_11_view_rows_come_in_the_order_asked_for<B: StoreBackend>(b: B) {
     let names = ["b", "none", "a", "b"].map(row_name);

@@ -30,6 +30,7 @@ suite! {
             "UOW-1" uow_1_after_a_wait_load_returns_what_was_committed_last,
             "UOW-1" uow_1_units_that_load_in_opposite_orders_do_not_deadlock,
             "UOW-1" uow_1_random_sets_never_deadlock,
+            "UOW-1" uow_1_what_is_absent_is_locked_too,
             "UOW-2" uow_2_a_locked_aggregate_is_changed_by_nobody_else,
             "UOW-2" uow_2_of_two_that_find_an_id_absent_one_creates_it,
             "UOW-2" uow_2_no_update_is_lost_under_contention,

@@ -147,14 +147,14 @@ defects! {
             uow_3_a_version_from_the_future_conflicts,
             uow_3_creating_what_exists_conflicts,
             uow_3_of_two_that_create_one_id_one_conflicts,
-        ]
-        barrier [bar_1_of_many_at_once_one_proceeds];
+        ];
     locks_are_taken_in_id_order: LoadLocksInTheOrderAskedFor breaks unit [
         uow_1_units_that_load_in_opposite_orders_do_not_deadlock,
         uow_1_random_sets_never_deadlock,
         uow_11_units_that_load_views_in_opposite_orders_do_not_deadlock,
     ];
     loaded_is_locked: LoadLocksNothing breaks unit [
+        uow_1_what_is_absent_is_locked_too,
         uow_2_a_locked_aggregate_is_changed_by_nobody_else,
     ];
     a_failed_unit_is_over: FailedCallIsForgotten breaks unit [
