@@ -1,0 +1,16 @@
+//! The tests of amarra-postgres-wal.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests fail by panicking"
+)]
+
+mod bed;
+mod conformance;
+mod lasting;
+mod litmus;
+mod own;
+mod start;
