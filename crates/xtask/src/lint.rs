@@ -4,10 +4,11 @@ use crate::output::Output;
 use crate::run::{SIM, cargo_in, root, step};
 
 /// Packages that no simulation is built from, and whose dependencies take minutes to build.
-const NOT_SIMULATED: [&str; 8] = [
+const NOT_SIMULATED: [&str; 9] = [
     "amarra",
     "amarra-kafka",
     "amarra-postgres",
+    "amarra-postgres-wal",
     "amarra-sqlite",
     "amarra-tokio",
     "benches",
