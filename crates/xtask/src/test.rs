@@ -19,7 +19,8 @@ const VERIFIED: &str = "--seeds=40";
 const PLANTED: usize = 6;
 
 /// Packages whose tests start real servers.
-const REAL_SERVERS: [&str; 4] = ["amarra-kafka", "amarra-postgres", "benches", "testbed"];
+const REAL_SERVERS: [&str; 5] =
+    ["amarra-kafka", "amarra-postgres", "amarra-postgres-wal", "benches", "testbed"];
 /// The package of which only some tests do, and the module those are in.
 const APP: &str = "amarra";
 const SERVER_TESTS: &str = "servers::";
