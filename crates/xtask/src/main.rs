@@ -12,6 +12,7 @@ mod ci;
 mod conformance;
 mod lint;
 mod mutants;
+mod no_std;
 mod output;
 mod peers;
 mod run;
@@ -74,6 +75,8 @@ enum Verb {
     },
     /// Compares a crate with its peers: what a call costs, and which known defects they have.
     Peers(peers::Options),
+    /// Links the core of `amarra-resilience` into a program that has no `std`.
+    NoStd,
     /// What the pipeline runs: `test`, with its environment checked first.
     Ci,
 }
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
             mutants::run(&out, &mutants::Options { only, seeds, quick, sample: None })
         }
         Verb::Peers(options) => peers::run(&out, &options),
+        Verb::NoStd => no_std::run(&out),
         Verb::Ci => ci::run(&out),
     };
     match result {

@@ -28,7 +28,21 @@ pub(crate) struct Options {
     /// Only cases whose name contains this.
     #[arg(long)]
     only: Option<String>,
+    /// Rounds whose median is reported.
+    #[arg(long)]
+    rounds: Option<u32>,
 }
+
+impl Options {
+    /// What the tests run: every suite, and each figure against its share of the best peer's.
+    pub(crate) fn tested() -> Self {
+        let rounds = Some(TESTED_ROUNDS);
+        Self { subject: Subject::Resilience, suite: false, check: true, only: None, rounds }
+    }
+}
+
+/// Rounds that the tests measure: the bounds are far from the figures.
+const TESTED_ROUNDS: u32 = 5;
 
 /// Builds the comparison with everything inlined, and runs it.
 pub(crate) fn run(out: &Output, options: &Options) -> Result<bool, String> {
@@ -46,6 +60,8 @@ pub(crate) fn run(out: &Output, options: &Options) -> Result<bool, String> {
     if let Some(only) = &options.only {
         args.extend(["--only", only]);
     }
+    let rounds = options.rounds.map(|rounds| format!("--rounds={rounds}"));
+    args.extend(rounds.as_deref());
     let mut command = cargo_in(&root(), &args);
     command.stdout(Stdio::inherit());
     let status = command.status().map_err(|e| format!("cannot start cargo: {e}"))?;

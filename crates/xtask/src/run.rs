@@ -63,7 +63,8 @@ pub(crate) fn followed(
     Ok(status.success())
 }
 
-fn ended(out: &Output, name: &str, ok: bool, started: Instant) {
+/// Says how a step ended and how long it took.
+pub(crate) fn ended(out: &Output, name: &str, ok: bool, started: Instant) {
     let took = started.elapsed().as_secs();
     let word = if ok { "ok" } else { "FAILED" };
     out.result(

@@ -7,8 +7,8 @@ use testbed::Part;
 
 use crate::conformance::Results;
 use crate::output::Output;
-use crate::run::{SIM, cargo_in, followed, root, step};
-use crate::{conformance, lint, mutants, tidy};
+use crate::run::{SIM, cargo_in, ended, followed, root, step};
+use crate::{conformance, lint, mutants, no_std, peers, tidy};
 
 /// Seeds of the simulator that the tests run.
 const SEEDS: &str = "--seeds=400";
@@ -38,7 +38,7 @@ pub(crate) fn run(out: &Output, fast: bool) -> Result<bool, String> {
     out.say("── tidy");
     note("tidy", tidy::run(out)?);
     if fast {
-        out.say("── left out by --fast: lint, tests of the simulation, seeds, planted bugs");
+        out.say("── left out by --fast: lint, peers, tests of the simulation, seeds, planted bugs");
         out.say(&format!(
             "── left out by --fast, for want of servers: {}",
             REAL_SERVERS.join(", ")
@@ -48,10 +48,12 @@ pub(crate) fn run(out: &Output, fast: bool) -> Result<bool, String> {
         note("lint", lint::run(out)?);
         note("servers", servers(out));
     }
+    note("core without std", no_std::run(out)?);
     note("unit, law and doc tests", ordinary(out, &root, fast, &mut results)?);
     out.say("── conformance");
     note("conformance", conformance::report(out, &results, left_out(fast))?);
     if !fast {
+        note("peers", compared(out)?);
         let mut sim_tests = vec!["test"];
         sim_tests.extend(SIM);
         sim_tests.extend(["-p", "sim"]);
@@ -92,6 +94,15 @@ fn servers(out: &Output) -> bool {
         &format!("── servers: {word} after {took} s"),
     );
     result.is_ok()
+}
+
+/// Our resilience crate and its peers: which known defects each has, and what each costs.
+fn compared(out: &Output) -> Result<bool, String> {
+    out.say("── peers");
+    let started = Instant::now();
+    let ok = peers::run(out, &peers::Options::tested())?;
+    ended(out, "peers", ok, started);
+    Ok(ok)
 }
 
 /// The packages that a run leaves out.

@@ -48,6 +48,7 @@ fn endings(guard: &Guard) -> Vec<(&'static str, u64)> {
     all.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
+/// CLE-2.
 #[test]
 fn every_call_is_counted_once_by_how_it_ended() {
     let harness = Harness::new(1);
@@ -70,6 +71,7 @@ fn every_call_is_counted_once_by_how_it_ended() {
     check(&[], once.by(past), "no_time", 0);
 }
 
+/// CLE-1.
 #[test]
 fn nothing_reaches_the_port_that_the_breaker_refuses() {
     let harness = Harness::new(1);

@@ -42,8 +42,8 @@ pub struct Config {
     pub lock_for: Duration,
     /// How long a verification token is good.
     pub verification_ttl: Duration,
-    /// How often its delivery is tried: at least 1. After that it is given up. Tries that were never
-    /// sent, as while a breaker is open, do not count; they end when the token expires.
+    /// How often its delivery is tried: at least 1. After that it is given up. Tries that were
+    /// never sent, as while a breaker is open, do not count; they end when the token expires.
     pub verification_attempts_max: u32,
     /// The wait before its second delivery; it doubles from there on.
     pub verification_backoff: Duration,

@@ -3,6 +3,7 @@
 mod files;
 mod imports;
 mod laws;
+mod outgoing;
 mod syntax;
 
 use std::fs;
@@ -76,6 +77,7 @@ pub(crate) fn run(out: &Output) -> Result<bool, String> {
     let mut figures = files::figures(&sources);
     figures.extend(syntax::figures(&sources)?);
     figures.extend(imports::figures(&sources)?);
+    figures.extend(outgoing::figures(&sources)?);
     figures.extend(laws::figures(&root, &sources)?);
     let mut ok = true;
     for figure in &figures {

@@ -74,7 +74,7 @@ fn probes_tell_and_a_stop_answers_what_is_in_flight() {
         r#"amarra_relay_published_total{service="payments"}"#,
         r#"amarra_consumer_partitions{service="inventory",group="inventory"} 6"#,
         r#"amarra_worker_done_total{service="notifications",kind="notification"}"#,
-        r#"amarra_outgoing_calls_total{service="payments",callee="payment-provider",ending="answered"}"#,
+        r#"amarra_outgoing_tries_total{service="payments",callee="payment-provider"}"#,
         r#"amarra_breaker_state{service="gateway",callee="orders",state="closed"} 1"#,
         r#"amarra_breaker_state{service="provider",callee="merchant",state="closed"} 1"#,
         r#"amarra_breaker_state{service="notifications",callee="email",state="closed"} 1"#,
