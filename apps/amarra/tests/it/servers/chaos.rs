@@ -1,7 +1,8 @@
 //! Orders by the thousand, while each service and each server is killed once on the way.
 //!
 //! `AMARRA_CHAOS_ORDERS=10000 cargo test -p amarra --test it chaos -- --nocapture` is the long run;
-//! `AMARRA_CHAOS_SEED` draws other errands and another order of kills.
+//! `AMARRA_CHAOS_SEED` draws other errands and another order of kills. Where the shop comes to no
+//! rest, `AMARRA_CHAOS_HOLD_S` keeps it up for so many seconds, to be looked at.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -128,6 +129,7 @@ async fn orders_outlive_the_death_of_every_service_and_server() {
     assert_eq!(refused, 0, "the shop gave customers up: {}", summary["refusals"]);
     settle(&shop, &sources).await;
     println!("{:>6.1?}: at rest", began.elapsed());
+    assert_eq!(deadlocks(&sources).await, [], "batches waited for each other in circles");
     let books = collect(&sources, shop.truths(), shop.told()).await.unwrap();
     assert_eq!(books.orders.len(), usize::try_from(orders).unwrap());
     let found = judge(&books);
@@ -135,6 +137,13 @@ async fn orders_outlive_the_death_of_every_service_and_server() {
     let missed = undetected(&books);
     assert!(missed.is_empty(), "planted in these books and not seen: {missed:#?}");
     shop.stop();
+}
+
+/// Names the databases in which a transaction was the victim of a deadlock since the server was
+/// killed last, with how many.
+async fn deadlocks(sources: &Sources) -> Vec<(String, i64)> {
+    let sql = "SELECT datname::text, deadlocks FROM pg_stat_database WHERE deadlocks > 0";
+    sqlx::query_as(sql).fetch_all(&sources.databases["orders"]).await.unwrap()
 }
 
 /// Waits until so many orders are placed; returns how many are.
@@ -159,7 +168,11 @@ async fn settle(shop: &Shop, sources: &Sources) {
         if left.as_ref().is_ok_and(Vec::is_empty) {
             return;
         }
-        assert!(Instant::now() < give_up, "no rest: {left:?}\n{}", shop.lines());
+        if Instant::now() >= give_up {
+            println!("no rest: {left:?}\n{}", shop.lines());
+            tokio::time::sleep(Duration::from_secs(chosen("AMARRA_CHAOS_HOLD_S", 0))).await;
+            panic!("no rest: {left:?}");
+        }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
