@@ -1,5 +1,6 @@
 //! The ordering litmus: writers that contend, a relay of each kind that fight and crash, a stream
-//! that breaks, and nothing may be lost, doubled or reordered. `AMARRA_LITMUS_SECONDS` says how long, 8 by default.
+//! that breaks, and nothing may be lost, doubled or reordered. `AMARRA_LITMUS_SECONDS` says how
+//! long, 8 by default.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
