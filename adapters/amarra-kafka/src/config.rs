@@ -44,15 +44,15 @@ pub struct KafkaConfig {
     /// 10,000.
     pub messages_max: usize,
     /// Bytes of a session on their way, 1 KiB to 1 GiB, a larger record alone; the next leave when
-    /// all of them arrived. 4 MiB: they have to arrive within `delivery_timeout`, and librdkafka's
-    /// thread spins while more than five batches of a partition are to leave.
+    /// all of them arrived, and those of one partition as a batch at a time. 4 MiB: they have to
+    /// arrive within `delivery_timeout`.
     pub bytes_max: usize,
     /// Bytes of one record with key and headers, 1,000 to 100,000,000; a larger one is refused.
     /// 1,000,000, just below what a topic of Kafka takes by default.
     pub record_bytes_max: usize,
     /// Further properties of librdkafka for every client, for example `security.protocol`,
     /// `sasl.password` or `compression.type`; their values are never shown. None of the properties
-    /// that the other fields decide.
+    /// that the other fields decide. Large calls are compressed with lz4 unless it names another.
     pub extra: BTreeMap<String, String>,
 }
 

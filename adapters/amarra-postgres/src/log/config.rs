@@ -12,8 +12,8 @@ pub struct PgLogConfig {
     /// Who relays: each group has leases, cursors and parked rows of its own, so that two brokers
     /// can be served from one outbox. Not empty.
     pub group: String,
-    /// Connections of the relay alone, 1 to 100. Shards share them; 2 let one read while the other
-    /// waits for the disk.
+    /// Connections of the relay alone, 1 to 100. Shards share them, and one that waits for the disk
+    /// holds up the others: 4, one for each shard of an outbox as it is made by default.
     pub connections: u16,
     /// How long one call may take in all, at least 1 ms; then its connection is given up and the
     /// relay tries again.
@@ -27,7 +27,7 @@ impl PgLogConfig {
         Self {
             source: source.into(),
             group: "relay".to_owned(),
-            connections: 2,
+            connections: 4,
             call_timeout: Duration::from_secs(15),
         }
     }
