@@ -47,6 +47,12 @@ examples! {
         "1s  closure: down, service: refused",
         "the breaker is Closed at the end",
     ];
+    one_pipeline_guards_a_closure_and_a_service "outgoing" [
+        "closure: try 2, amarra-deadline: 293;hops=3",
+        "service: try 2, amarra-deadline: 500;hops=15",
+        "not idempotent: Unknown after 1 try",
+        "forced open: Deadline, 0 tries sent",
+    ];
     resilience_spares_the_callee_and_recovers "resilience" [
         "1.1s  provider: Closed -> Open",
         "19.2s  provider: HalfOpen -> Closed",
