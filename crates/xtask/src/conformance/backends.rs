@@ -63,6 +63,16 @@ pub(super) const BACKENDS: &[Backend] = &[
         runs: &[("conformance::pg15", &[STORE])],
     },
     Backend {
+        name: "postgres-wal-18",
+        package: "amarra-postgres-wal",
+        runs: &[("conformance::pg18", &[&["OutboxLog"]])],
+    },
+    Backend {
+        name: "postgres-wal-15",
+        package: "amarra-postgres-wal",
+        runs: &[("conformance::pg15", &[&["OutboxLog"]])],
+    },
+    Backend {
         name: "kafka",
         package: "amarra-kafka",
         runs: &[

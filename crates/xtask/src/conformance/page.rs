@@ -24,6 +24,7 @@ A behaviour that a backend must show and did not run counts as failed.
 | memory | `amarra-memory`, the model of both that the simulator runs |
 | sqlite | `amarra-sqlite`: the store, and the durable bus |
 | postgres-18, postgres-15 | `amarra-postgres` on PostgreSQL 18 and 15 |
+| postgres-wal-18, postgres-wal-15 | `amarra-postgres-wal` on the same: `OutboxLog` only |
 | kafka | `amarra-kafka` on Apache Kafka: transactional publishing, the classic protocol of groups |
 | kafka-idempotent | its other mode of publishing |
 | kafka-kip848 | the protocol in which the broker assigns the partitions of a group (KIP-848) |
