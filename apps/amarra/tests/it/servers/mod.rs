@@ -2,4 +2,5 @@
 
 mod chaos;
 mod processes;
+mod refused;
 mod shop;

@@ -17,6 +17,7 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 
+use super::refused::a_record_too_large_waits_for_its_operator;
 use super::shop::Shop;
 use crate::front::{Ask, Front, PATIENCE, until};
 
@@ -31,7 +32,7 @@ fn six_processes_confirm_orders_and_survive_deaths_until_their_supervisor_ends()
     let front = Front::new(&shop.gateway());
     let password = std::fs::read_to_string(shop.file("keys/admin.password")).unwrap();
     let staff = front.login("admin@amarra.local", password.trim());
-    stock(&front, &staff, "MUG-1");
+    stock(&front, &staff, "MUG-1", "MUG-1");
     let token = front.customer("ana");
     until("the product is shown", || front.ask(&Ask::get("/v1/products/MUG-1")).0 == 200);
     let mut orders = Vec::new();
@@ -47,6 +48,7 @@ fn six_processes_confirm_orders_and_survive_deaths_until_their_supervisor_ends()
     assert_eq!(books(&shop, &["ledger"])["orders"], 3);
     verbs_change_nothing_that_is_right(&shop);
     foreign_records_are_set_aside(&shop, &front, &token);
+    a_record_too_large_waits_for_its_operator(&shop, &front, &staff);
     shop.stop();
 }
 
@@ -109,9 +111,11 @@ fn verbs_change_nothing_that_is_right(shop: &Shop) {
 }
 
 /// Makes a product that can be bought.
-fn stock(front: &Front, staff: &str, sku: &str) {
-    let ask = |ask: Ask<'_>, key: &str, status: u16| front.until(&ask.by(staff).keyed(key), status);
-    let product = ask(Ask::post("/v1/products", json!({"sku": sku, "name": sku})), "make", 201);
+pub(super) fn stock(front: &Front, staff: &str, sku: &str, name: &str) {
+    let ask = |ask: Ask<'_>, key: &str, status: u16| {
+        front.until(&ask.by(staff).keyed(&format!("{key}-{sku}")), status)
+    };
+    let product = ask(Ask::post("/v1/products", json!({"sku": sku, "name": name})), "make", 201);
     let price = json!({"price": {"minor": 500, "currency": "EUR"},
         "expected_version": product["version"]});
     ask(Ask::put(&format!("/v1/products/{sku}/price"), price), "price", 200);
@@ -134,7 +138,7 @@ fn the_inner_door_is_locked(shop: &Shop) {
 }
 
 /// Runs an operator's verb and returns its last line.
-fn books(shop: &Shop, verb: &[&str]) -> Value {
+pub(super) fn books(shop: &Shop, verb: &[&str]) -> Value {
     let config = shop.file("amarra.toml");
     let output = shop.command().args(verb).arg("--json").arg("--config").arg(config).output();
     let output = output.unwrap();
