@@ -22,13 +22,24 @@ pub(crate) struct Line(pub(crate) [AtomicU64; LINE]);
 /// # State
 /// A line below `OWN` is written by one thread at a time, so a load and a store are enough.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(OnceLock<Box<[Line]>>);
+pub(crate) struct Tally(OnceLock<Box<[Line; ROWS]>>);
 
 impl Tally {
     /// Adds one.
     #[inline(always)]
     pub(crate) fn add(&self) {
-        let Some(lines) = self.0.get() else { return self.add_first() };
+        let (row, Some(lines)) = (known(), self.0.get()) else { return self.add_slowly() };
+        let Some(Line([count, ..])) = lines.get(row % ROWS) else { return };
+        if row == OWN {
+            return self.add_slowly();
+        }
+        count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+    }
+
+    /// Adds the first one of a tally or of a thread, or one of a thread without a row of its own.
+    #[cold]
+    fn add_slowly(&self) {
+        let lines = self.0.get_or_init(|| Box::new(core::array::from_fn(|_| Line::default())));
         let row = mine();
         let Some(Line([count, ..])) = lines.get(row) else { return };
         if row < OWN {
@@ -36,12 +47,6 @@ impl Tally {
         } else {
             count.fetch_add(1, Ordering::AcqRel);
         }
-    }
-
-    #[cold]
-    fn add_first(&self) {
-        self.0.get_or_init(|| (0..ROWS).map(|_| Line::default()).collect());
-        self.add();
     }
 
     /// Returns how often it was added to.
@@ -53,28 +58,29 @@ impl Tally {
     }
 }
 
-const UNKNOWN: usize = usize::MAX;
-
 /// One bit a row that a living thread has.
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 /// One above the highest row ever taken.
 static USED: AtomicUsize = AtomicUsize::new(0);
 
+/// A row is kept as its distance from the first one: every call needs that, and nothing else.
+const STRIDE: u32 = size_of::<Line>().trailing_zeros();
+
 std::thread_local! {
-    static ROW: Cell<usize> = const { Cell::new(UNKNOWN) };
+    static ROW: Cell<usize> = const { Cell::new(OWN << STRIDE) };
     static HELD: Held = Held::take();
 }
 
-#[inline(always)]
+/// Returns the row of the calling thread, the shared one when there is none left.
 pub(crate) fn mine() -> usize {
-    let row = ROW.get();
-    if row == UNKNOWN { find() } else { row }
+    let row = known();
+    if row == OWN { find() } else { row }
 }
 
-/// Returns the row of the calling thread, and no row there is when it has none yet.
+/// Returns the row of the calling thread, and the shared one when it has none yet.
 #[inline(always)]
 pub(crate) fn known() -> usize {
-    ROW.get()
+    ROW.get() >> STRIDE
 }
 
 pub(crate) fn used() -> usize {
@@ -85,7 +91,7 @@ pub(crate) fn used() -> usize {
 fn find() -> usize {
     // A thread that is being torn down shares the last row.
     let row = HELD.try_with(|held| held.0).unwrap_or(OWN);
-    ROW.set(row);
+    ROW.set(row << STRIDE);
     row
 }
 
@@ -111,7 +117,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        ROW.set(OWN);
+        ROW.set(OWN << STRIDE);
         if self.0 < OWN {
             TAKEN.fetch_and(!(1 << self.0), Ordering::AcqRel);
         }

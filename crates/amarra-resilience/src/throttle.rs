@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use amarra_core::{Entropy, Monotonic};
 
-use crate::breaker::{Cells, Config, Outcome, Settings, Window};
+use crate::breaker::{Cells, Config, Outcome, Settings, Token, Window};
 use crate::config::{ConfigError, PerMille, check};
 
 /// How a throttle judges.
@@ -119,7 +119,7 @@ impl Throttle {
     pub fn record(&self, now: Monotonic, outcome: Outcome) {
         match outcome {
             Outcome::Ignore | Outcome::Cancelled => {}
-            Outcome::Ok | Outcome::Slow => self.window.good(&self.settings, 0, now),
+            Outcome::Ok | Outcome::Slow => self.window.good(&self.settings, Token::only(), now),
             Outcome::Fail | Outcome::Panicked => {
                 self.window.failed_at(&self.settings, now.as_nanos());
             }

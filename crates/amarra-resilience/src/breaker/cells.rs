@@ -16,9 +16,10 @@ use alloc::boxed::Box;
 
 use super::settings::Settings;
 use super::state::Counts;
-use super::stripes::Stripes;
+use super::stripes::{Spot, Stripes};
 use super::sync::{AtomicU32, AtomicU64, Ordering};
 use super::window::Record;
+use super::word::Token;
 use crate::time::Now;
 
 /// A cell: 16 bits of tag, 24 bits of failed calls, 24 bits of good ones.
@@ -96,39 +97,41 @@ impl Cells {
         }
     }
 
+    /// Records a good call of `token` where its thread recorded the last one, without a clock; false
+    /// when somebody has to look where it belongs.
+    #[inline(always)]
+    pub(super) fn bump(&self, token: Token) -> bool {
+        self.stripes.bump(token)
+    }
+
+    /// Records a good call of `token` that ended at `now` where its thread recorded the last one;
+    /// false when somebody has to look where it belongs.
+    #[inline(always)]
+    pub(super) fn bump_at(&self, token: Token, now: u64) -> bool {
+        self.stripes.bump_at(token, now)
+    }
+
     /// Records a good call.
-    #[inline(always)]
-    pub(crate) fn good<N: Now>(&self, settings: &Settings, epoch: u64, now: N) {
+    pub(crate) fn good<N: Now>(&self, settings: &Settings, token: Token, now: N) {
         if N::KNOWN {
-            self.good_at(settings, epoch, now.read().as_nanos());
-        } else if !self.good_unread(epoch) {
-            self.good_read(settings, epoch, now.read().as_nanos());
-        }
-    }
-
-    /// One call in so many.
-    #[inline(never)]
-    fn good_read(&self, settings: &Settings, epoch: u64, now: u64) {
-        let current = self.advance(settings, now);
-        match self.stripes.mine() {
-            Some(mine) => {
-                mine.add_read(slot_of(current), mark(number_of(current), epoch));
+            let now = now.read().as_nanos();
+            if !self.bump_at(token, now) {
+                self.good_at(settings, token, now);
             }
-            None => self.add(settings, current, epoch, 0),
+        } else if !self.bump(token) && !self.good_unread(token.epoch()) {
+            self.good_at(settings, token, now.read().as_nanos());
         }
     }
 
-    /// Records a good call without a clock; false when it takes one.
-    #[inline(always)]
+    /// Records a good call in the breaker's own cell without a clock; false when it takes one, or
+    /// threads have cells of their own.
     fn good_unread(&self, epoch: u64) -> bool {
         let current = self.current.load(Ordering::Acquire);
         let mark = mark(number_of(current), epoch);
-        if let Some(mine) = self.stripes.mine_known() {
-            return mine.bump(slot_of(current), mark);
-        }
         let Some(cell) = self.cells.get(slot_of(current)) else { return false };
         let seen = cell.load(Ordering::Relaxed);
-        seen >> TAG == mark & 0xffff
+        !self.stripes.are_there()
+            && seen >> TAG == mark & 0xffff
             && !reads_clock(seen & FIELD)
             && cell
                 .compare_exchange(seen, seen.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed)
@@ -136,22 +139,22 @@ impl Cells {
     }
 
     /// Records a good call that ended at `now`.
-    #[inline(always)]
-    fn good_at(&self, settings: &Settings, epoch: u64, now: u64) {
+    #[inline(never)]
+    fn good_at(&self, settings: &Settings, token: Token, now: u64) {
         let current = self.advance(settings, now);
-        let (slot, number) = (slot_of(current), number_of(current));
-        match self.stripes.mine() {
-            Some(mine) => mine.add(slot, mark(number, epoch)),
-            None => self.add(settings, current, epoch, 0),
+        let (slot, number, epoch) = (slot_of(current), number_of(current), token.epoch());
+        let ends = number.saturating_add(1).saturating_mul(settings.slice_nanos);
+        if !self.stripes.count(Spot { slot, mark: mark(number, epoch), ends, token }) {
+            self.add(settings, current, epoch, 0);
         }
     }
 
     /// Records any call.
-    pub(super) fn record(&self, settings: &Settings, epoch: u64, now: u64, record: Record) {
+    pub(super) fn record(&self, settings: &Settings, token: Token, now: u64, record: Record) {
         if record == Record::default() {
-            return self.good_at(settings, epoch, now);
+            return self.good_at(settings, token, now);
         }
-        let current = self.advance(settings, now);
+        let (current, epoch) = (self.advance(settings, now), token.epoch());
         self.add(settings, current, epoch, if record.failed { FAILED } else { 0 });
         if record.slow {
             self.add_slow(settings, current, epoch);
@@ -225,6 +228,7 @@ impl Cells {
                 Err(changed) => seen = changed,
             }
         }
+        self.stripes.expire();
         self.forget(settings, number_of(seen), next);
         self.collisions.store(0, Ordering::Relaxed);
         let ends = number.saturating_add(1).saturating_mul(settings.slice_nanos);
@@ -250,7 +254,7 @@ impl Cells {
     /// Records a failed call of a window that knows no epochs.
     #[cfg(feature = "std")]
     pub(crate) fn failed_at(&self, settings: &Settings, now: u64) {
-        self.record(settings, 0, now, Record { failed: true, slow: false });
+        self.record(settings, Token::only(), now, Record { failed: true, slow: false });
     }
 
     /// Returns the counts at `now` of a window that knows no epochs.
@@ -272,7 +276,7 @@ impl Cells {
             };
             let cell = read(slot);
             let failed = (cell >> FAILED) & FIELD;
-            let good = (cell & FIELD).saturating_add(self.stripes.count(slot, mark));
+            let good = (cell & FIELD).saturating_add(self.stripes.calls(slot, mark));
             let slow = read(slot.saturating_add(usize::from(settings.slots))) & SLOW;
             sum.calls = sum.calls.saturating_add(good).saturating_add(failed);
             sum.failed = sum.failed.saturating_add(failed);

@@ -16,7 +16,7 @@ use super::state::{
 };
 use super::sync::{AtomicU32, AtomicU64, Ordering, pause};
 use super::window::{Record, Window};
-use super::word::{Phase, Word};
+use super::word::{Phase, Token, Word};
 use crate::time::{Monotonic, Now};
 
 /// How often an admission looks again while another thread turns the breaker.
@@ -61,7 +61,7 @@ struct Change {
 ///
 /// # State
 /// `epoch` grows by one at each transition and is the only thing that ties a permit to a period;
-/// the word has its low bits.
+/// the word has its low bits, and all of it while closed.
 #[derive(Debug)]
 pub(super) struct Engine {
     word: AtomicU64,
@@ -83,7 +83,7 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn new(settings: Arc<Settings>, seed: u64) -> Self {
         Self {
-            word: AtomicU64::new(Word::new(Phase::Closed, 0).0),
+            word: AtomicU64::new(Word::new(Phase::Closed, 0).timed(settings.is_timing()).0),
             epoch: AtomicU64::new(0),
             mark: AtomicU64::new(0),
             latest: AtomicU64::new(0),
@@ -128,39 +128,57 @@ impl Engine {
         now.max(latest)
     }
 
-    /// Returns the epoch when a call is simply admitted.
+    /// Returns the word as it is now.
     #[inline(always)]
-    pub(super) fn admit_closed(&self) -> Option<u64> {
-        let word = Word(self.word.load(Ordering::Acquire));
-        let epoch = self.epoch.load(Ordering::Acquire);
-        (word.is_closed() && word.is_of(epoch)).then_some(epoch)
+    pub(super) fn word(&self) -> Word {
+        Word(self.word.load(Ordering::Acquire))
+    }
+
+    /// Tells whether the word that gave `token` is still there.
+    #[inline(always)]
+    pub(super) fn is_still(&self, token: Token) -> bool {
+        self.word().0 == token.0
+    }
+
+    /// Records a good call that is not timed, when nothing follows from it and its thread may count
+    /// it where it counted the last one; false, and nothing recorded, otherwise.
+    #[inline(always)]
+    pub(super) fn finish_plain(&self, token: Token) -> bool {
+        self.is_still(token) && self.window.bump(token)
+    }
+
+    /// Records a good call that ended at `now`, as [`finish_plain`](Self::finish_plain) does.
+    #[inline(always)]
+    pub(super) fn finish_timed(&self, token: Token, now: u64) -> bool {
+        self.is_still(token) && self.window.bump_at(token, now)
     }
 
     /// Records a good call of `epoch` when nothing follows from it; false when something may.
-    #[inline(always)]
     pub(super) fn finish_good(&self, epoch: u64, now: impl Now) -> bool {
-        let closed = Word::new(Phase::Closed, epoch);
-        if self.word.load(Ordering::Acquire) != closed.0
-            || self.epoch.load(Ordering::Acquire) != epoch
-        {
+        let token = self.token(epoch);
+        if !self.is_still(token) {
             return false;
         }
-        if let Some(place) = self.window.good(&self.settings, epoch, now) {
+        if let Some(place) = self.window.good(&self.settings, token, now) {
             self.recheck(epoch, place);
         }
         true
     }
 
-    /// Refuses a call when the breaker is open and its wait is not over.
+    /// Returns the token of a call that was simply admitted in `epoch`.
+    fn token(&self, epoch: u64) -> Token {
+        Token::closed(Word::new(Phase::Closed, epoch).timed(self.is_timing()))
+    }
+
+    /// Returns for how many nanoseconds yet the breaker refuses every call, `None` when it is not
+    /// open by `word`, or its wait is over.
     #[inline(always)]
-    pub(super) fn refuse_open(&self, now: u64) -> Option<Rejected> {
-        let word = Word(self.word.load(Ordering::Acquire));
-        if word.phase() != Phase::Open {
+    pub(super) fn open_for(&self, word: Word, now: u64) -> Option<u64> {
+        if !word.is_open() {
             return None;
         }
-        let left = self.mark_of(word)?.checked_sub(self.see(now))?;
-        let retry_after = Duration::from_nanos(left);
-        (left > 0).then_some(Rejected { retry_after, reason: Reason::Open })
+        let left = self.mark_of(word)?.saturating_sub(self.see(now));
+        (left > 0).then_some(left)
     }
 
     /// Admits a call and returns the epoch it belongs to.
@@ -399,7 +417,7 @@ impl Engine {
     fn admit_ramping(&self, word: Word, now: u64) -> Option<Result<u64, Rejected>> {
         let (epoch, from) = (self.epoch_of(word)?, self.mark_of(word)?);
         let Some(share) = share(&self.settings.config, now.saturating_sub(from)) else {
-            return self.swap(word, word.ramped()).then_some(Ok(epoch));
+            return self.swap(word, word.ramped(epoch)).then_some(Ok(epoch));
         };
         let (next, admitted) = word.save_up(share.thousandths);
         if !self.swap(word, next) {
@@ -424,7 +442,7 @@ impl Engine {
     }
 
     fn record(&self, now: u64, epoch: u64, record: Record) {
-        if let Some(place) = self.window.record(&self.settings, epoch, now, record) {
+        if let Some(place) = self.window.record(&self.settings, self.token(epoch), now, record) {
             self.recheck(epoch, place);
         }
     }
@@ -550,7 +568,8 @@ impl Engine {
             self.window.clear();
         }
         let word = match to {
-            Phase::Ramping => Word::ramping(epoch),
+            Phase::Ramping => Word::ramping(epoch).timed(self.is_timing()),
+            Phase::Closed => Word(self.token(epoch).0),
             _ => Word::new(to, epoch),
         };
         self.word.store(word.0, Ordering::Release);

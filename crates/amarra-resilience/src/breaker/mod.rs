@@ -10,6 +10,8 @@
 mod cells;
 mod config;
 mod engine;
+#[cfg(feature = "std")]
+mod lane;
 #[cfg(test)]
 mod models;
 mod permit;
@@ -44,9 +46,12 @@ use crate::time::{Monotonic, Now};
 #[cfg(feature = "std")]
 pub(crate) use cells::Cells;
 use engine::{Done, Engine, Events};
+use permit::Guarded;
 #[cfg(feature = "tower")]
 pub(crate) use permit::Ticket;
 pub(crate) use settings::Settings;
+pub(crate) use word::Token;
+use word::Word;
 
 /// Stops calling what keeps failing, and finds out carefully when it is back.
 ///
@@ -142,15 +147,18 @@ impl Breaker {
     /// Dropping the permit gives it back.
     #[inline(always)]
     pub fn admit<N: Now>(&self, now: N) -> Result<Permit<'_>, Rejected> {
-        let Some(epoch) = self.engine.admit_closed() else { return self.ask(now.read()) };
+        let word = self.engine.word();
+        if !word.is_closed() {
+            return self.ask(word, now);
+        }
         let mut started = Monotonic::default();
-        if N::KNOWN || self.engine.is_timing() {
+        if N::KNOWN || !word.is_plain() {
             started = now.read();
         }
         if N::KNOWN {
             self.engine.see(started.as_nanos());
         }
-        Ok(Permit::new(self, epoch, started))
+        Ok(Permit::new(self, Token::closed(word), started))
     }
 
     /// Tells whether a call would be refused now, without taking a permit or turning anything.
@@ -159,7 +167,7 @@ impl Breaker {
     /// [`Rejected`] as [`admit`](Self::admit) would answer.
     #[inline(always)]
     pub fn peek(&self, now: impl Now) -> Result<(), Rejected> {
-        if self.engine.admit_closed().is_some() {
+        if self.engine.word().is_closed() {
             return Ok(());
         }
         self.engine.peek(now.read().as_nanos())
@@ -190,9 +198,57 @@ impl Breaker {
         judge: impl FnOnce(&T) -> Outcome,
         work: impl FnOnce() -> T,
     ) -> Result<T, Rejected> {
-        let permit = self.admit(&clock)?.watched(&clock);
+        let word = self.engine.word();
+        if word.is_plain() {
+            let token = Token::closed(word);
+            let guard = Guarded::new(self, token, Monotonic::default(), &clock);
+            let out = work();
+            let outcome = judge(&out);
+            guard.disarm();
+            if outcome != Outcome::Ok || !self.engine.finish_plain(token) {
+                self.finish_rest(&clock, (token, Monotonic::default()), outcome);
+            }
+            return Ok(out);
+        }
+        let started = clock();
+        if !word.is_closed() {
+            return match self.engine.open_for(word, started.as_nanos()) {
+                Some(left) => Err(Rejected::open(left)),
+                // Taken apart, or every call would build its answer in memory for the sake of this.
+                None => match self.call_rest(started, clock, judge, work) {
+                    Ok(out) => Ok(out),
+                    Err(Rejected { retry_after, reason }) => Err(Rejected { retry_after, reason }),
+                },
+            };
+        }
+        let token = Token::closed(word);
+        let guard = Guarded::new(self, token, started, &clock);
         let out = work();
-        permit.finish(judge(&out));
+        let outcome = judge(&out);
+        guard.disarm();
+        let now = clock();
+        if !self.finish_quick(now, (token, started), outcome) {
+            self.finish_rest(now, (token, started), outcome);
+        }
+        Ok(out)
+    }
+
+    /// Runs `work` if a breaker admits it that is not simply closed, nor open for some time yet.
+    #[cold]
+    #[inline(never)]
+    fn call_rest<T>(
+        &self,
+        now: Monotonic,
+        clock: impl Fn() -> Monotonic,
+        judge: impl FnOnce(&T) -> Outcome,
+        work: impl FnOnce() -> T,
+    ) -> Result<T, Rejected> {
+        let (token, started) = self.decide(now)?;
+        let guard = Guarded::new(self, token, started, &clock);
+        let out = work();
+        let outcome = judge(&out);
+        guard.disarm();
+        self.finish_rest(clock(), (token, started), outcome);
         Ok(out)
     }
 
@@ -233,34 +289,76 @@ impl Breaker {
     }
 
     /// Admits a call unless the breaker is simply closed.
-    #[cold]
-    fn ask(&self, now: Monotonic) -> Result<Permit<'_>, Rejected> {
-        if let Some(refused) = self.engine.refuse_open(now.as_nanos()) {
-            return Err(refused);
+    #[inline(always)]
+    fn ask(&self, word: Word, now: impl Now) -> Result<Permit<'_>, Rejected> {
+        let now = now.read();
+        if let Some(left) = self.engine.open_for(word, now.as_nanos()) {
+            return Err(Rejected::open(left));
         }
+        self.decide(now).map(|(token, started)| Permit::new(self, token, started))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn decide(&self, now: Monotonic) -> Result<(Token, Monotonic), Rejected> {
         let mut events = Events::default();
         let admitted = self.engine.admit(now.as_nanos(), &mut events);
         self.tell(&events);
-        admitted.map(|epoch| Permit::new(self, epoch, now))
+        admitted.map(|epoch| (Token::other(epoch), now))
     }
 
-    fn confirm<N: Now>(&self, now: N, epoch: u64) -> Result<Monotonic, Rejected> {
-        if !N::KNOWN && self.engine.admit_closed() == Some(epoch) && !self.engine.is_timing() {
+    fn confirm<N: Now>(&self, now: N, token: Token) -> Result<Monotonic, Rejected> {
+        if !N::KNOWN && token.is_plain() && self.engine.is_still(token) {
             return Ok(Monotonic::default());
         }
         let (now, mut events) = (now.read(), Events::default());
-        let confirmed = self.engine.confirm(now.as_nanos(), epoch, &mut events);
+        let confirmed = self.engine.confirm(now.as_nanos(), token.epoch(), &mut events);
         self.tell(&events);
         confirmed.map(|()| now)
     }
 
     #[inline(always)]
-    fn finish<N: Now>(
+    fn finish<N: Now>(&self, now: N, of: (Token, Monotonic), outcome: Outcome) -> Finish {
+        if !N::KNOWN && of.0.is_plain() {
+            if outcome == Outcome::Ok && self.engine.finish_plain(of.0) {
+                return Finish::Recorded;
+            }
+            return self.finish_rest(now, of, outcome);
+        }
+        let mut now = now.read();
+        if N::KNOWN {
+            now = Monotonic::from_nanos(self.engine.see(now.as_nanos()));
+        }
+        if self.finish_quick(now, of, outcome) {
+            return Finish::Recorded;
+        }
+        self.finish_rest(now, of, outcome)
+    }
+
+    /// Counts the usual end of a call that is timed; false, and nothing counted, when it is not.
+    #[inline(always)]
+    fn finish_quick(
+        &self,
+        now: Monotonic,
+        (token, started): (Token, Monotonic),
+        outcome: Outcome,
+    ) -> bool {
+        let took = now.as_nanos().saturating_sub(started.as_nanos());
+        outcome == Outcome::Ok
+            && !self.engine.is_slow(took)
+            && self.engine.finish_timed(token, now.as_nanos())
+    }
+
+    /// Counts the end of a call of which nothing is known but what is given.
+    #[cold]
+    #[inline(never)]
+    fn finish_rest<N: Now>(
         &self,
         now: N,
-        (epoch, started): (u64, Monotonic),
+        (token, started): (Token, Monotonic),
         outcome: Outcome,
     ) -> Finish {
+        let epoch = token.epoch();
         if N::KNOWN || self.engine.is_timing() {
             let now = now.read();
             let took = now.as_nanos().saturating_sub(started.as_nanos());
@@ -293,7 +391,8 @@ impl Breaker {
     }
 
     /// Counts a call whose permit was dropped, as of the latest time known.
-    fn lose(&self, (epoch, started): (u64, Monotonic), outcome: Outcome) {
+    fn lose(&self, (token, started): (Token, Monotonic), outcome: Outcome) {
+        let epoch = token.epoch();
         let config = &self.engine.settings().config;
         let lost = match outcome {
             Outcome::Panicked => config.panicked,

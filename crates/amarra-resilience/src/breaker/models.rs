@@ -17,6 +17,8 @@ use super::{config, ramp, settings, state};
 mod cells;
 #[path = "engine.rs"]
 mod engine;
+#[path = "lane.rs"]
+mod lane;
 #[path = "ring.rs"]
 mod ring;
 #[path = "no_stripes.rs"]

@@ -2,6 +2,7 @@
 
 use super::Breaker;
 use super::state::{Finish, Outcome, Rejected};
+use super::word::Token;
 use crate::time::{Monotonic, Now};
 
 /// The permission to make one call.
@@ -14,7 +15,7 @@ use crate::time::{Monotonic, Now};
 #[must_use = "a permit dropped at once admits nothing"]
 pub struct Permit<'a> {
     breaker: &'a Breaker,
-    epoch: u64,
+    token: Token,
     /// Zero when nobody asked what time it was.
     started: Monotonic,
     /// A permit taken while unwinding is not dropped by a panic of its own call.
@@ -23,14 +24,14 @@ pub struct Permit<'a> {
 
 impl<'a> Permit<'a> {
     #[inline(always)]
-    pub(super) fn new(breaker: &'a Breaker, epoch: u64, started: Monotonic) -> Self {
-        Self { breaker, epoch, started, unwinding_before: is_unwinding() }
+    pub(super) fn new(breaker: &'a Breaker, token: Token, started: Monotonic) -> Self {
+        Self { breaker, token, started, unwinding_before: is_unwinding() }
     }
 
     /// Returns the period this permit belongs to.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.token.epoch()
     }
 
     /// Confirms that the call may still be sent, and measures it from `now` on.
@@ -42,7 +43,7 @@ impl<'a> Permit<'a> {
     /// [`Rejected`] when the period of this permit is over and the callee is not believed healthy;
     /// nothing was sent.
     pub fn begin(&mut self, now: impl Now) -> Result<(), Rejected> {
-        match self.breaker.confirm(now, self.epoch) {
+        match self.breaker.confirm(now, self.token) {
             Ok(started) => {
                 self.started = started;
                 Ok(())
@@ -56,7 +57,7 @@ impl<'a> Permit<'a> {
     #[inline(always)]
     pub(crate) fn into_ticket(self) -> Ticket {
         let ticket = Ticket {
-            epoch: self.epoch,
+            token: self.token,
             started: self.started,
             unwinding_before: self.unwinding_before,
         };
@@ -66,19 +67,19 @@ impl<'a> Permit<'a> {
 
     #[inline(always)]
     pub(crate) fn watched<C: Fn() -> Monotonic + Copy>(self, clock: C) -> Watched<'a, C> {
-        let (breaker, epoch, started) = (self.breaker, self.epoch, self.started);
+        let (breaker, token, started) = (self.breaker, self.token, self.started);
         let unwinding_before = self.unwinding_before;
         core::mem::forget(self);
-        Watched { breaker, epoch, started, unwinding_before, clock }
+        Watched { breaker, token, started, unwinding_before, clock }
     }
 
     /// Reports what the call answered.
     #[inline(always)]
     pub fn finish(self, now: impl Now, outcome: Outcome) -> Finish {
-        let (breaker, epoch, started) = (self.breaker, self.epoch, self.started);
+        let (breaker, token, started) = (self.breaker, self.token, self.started);
         // Reported: there is nothing left to drop.
         core::mem::forget(self);
-        breaker.finish(now, (epoch, started), outcome)
+        breaker.finish(now, (token, started), outcome)
     }
 }
 
@@ -87,7 +88,7 @@ impl Drop for Permit<'_> {
     fn drop(&mut self) {
         let panicked = is_unwinding() && !self.unwinding_before;
         let outcome = if panicked { Outcome::Panicked } else { Outcome::Cancelled };
-        self.breaker.lose((self.epoch, self.started), outcome);
+        self.breaker.lose((self.token, self.started), outcome);
     }
 }
 
@@ -95,7 +96,7 @@ impl Drop for Permit<'_> {
 #[cfg(feature = "tower")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticket {
-    epoch: u64,
+    token: Token,
     started: Monotonic,
     unwinding_before: bool,
 }
@@ -105,13 +106,13 @@ impl Breaker {
     /// Counts what the call of `ticket` answered.
     #[inline(always)]
     pub(crate) fn redeem(&self, ticket: Ticket, clock: impl Fn() -> Monotonic, outcome: Outcome) {
-        self.finish(clock, (ticket.epoch, ticket.started), outcome);
+        self.finish(clock, (ticket.token, ticket.started), outcome);
     }
 
     /// Counts the call of `ticket` as cancelled, or as panicked.
     #[cold]
     pub(crate) fn lose_ticket(&self, ticket: Ticket, clock: impl Fn() -> Monotonic) {
-        let of = (ticket.epoch, ticket.started);
+        let of = (ticket.token, ticket.started);
         if is_unwinding() && !ticket.unwinding_before {
             self.finish(clock, of, Outcome::Panicked);
         } else {
@@ -125,7 +126,7 @@ impl Breaker {
 #[derive(Debug)]
 pub(crate) struct Watched<'a, C: Fn() -> Monotonic + Copy> {
     breaker: &'a Breaker,
-    epoch: u64,
+    token: Token,
     started: Monotonic,
     unwinding_before: bool,
     clock: C,
@@ -134,22 +135,55 @@ pub(crate) struct Watched<'a, C: Fn() -> Monotonic + Copy> {
 impl<C: Fn() -> Monotonic + Copy> Watched<'_, C> {
     #[inline(always)]
     pub(crate) fn finish(self, outcome: Outcome) {
-        let (breaker, epoch, started, clock) = (self.breaker, self.epoch, self.started, self.clock);
+        let (breaker, token, started, clock) = (self.breaker, self.token, self.started, self.clock);
         // Reported: there is nothing left to drop.
         core::mem::forget(self);
-        breaker.finish(clock, (epoch, started), outcome);
+        breaker.finish(clock, (token, started), outcome);
     }
 }
 
 impl<C: Fn() -> Monotonic + Copy> Drop for Watched<'_, C> {
     #[cold]
     fn drop(&mut self) {
-        let of = (self.epoch, self.started);
+        let of = (self.token, self.started);
         if is_unwinding() && !self.unwinding_before {
             self.breaker.finish(self.clock, of, Outcome::Panicked);
         } else {
             self.breaker.lose(of, Outcome::Cancelled);
         }
+    }
+}
+
+/// A call within one function: whoever leaves it without an answer leaves it by a panic.
+#[derive(Debug)]
+pub(super) struct Guarded<'a, C: Fn() -> Monotonic> {
+    breaker: &'a Breaker,
+    token: Token,
+    started: Monotonic,
+    clock: &'a C,
+}
+
+impl<'a, C: Fn() -> Monotonic> Guarded<'a, C> {
+    #[inline(always)]
+    pub(super) fn new(
+        breaker: &'a Breaker,
+        token: Token,
+        started: Monotonic,
+        clock: &'a C,
+    ) -> Self {
+        Self { breaker, token, started, clock }
+    }
+
+    #[inline(always)]
+    pub(super) fn disarm(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl<C: Fn() -> Monotonic> Drop for Guarded<'_, C> {
+    #[cold]
+    fn drop(&mut self) {
+        self.breaker.finish_rest(self.clock, (self.token, self.started), Outcome::Panicked);
     }
 }
 

@@ -30,6 +30,11 @@ impl Settings {
         Self { config, slice_nanos, slots, slow_after, observer }
     }
 
+    /// Tells whether calls are timed.
+    pub(super) const fn is_timing(&self) -> bool {
+        self.slow_after != u64::MAX
+    }
+
     pub(super) fn permits(&self) -> u64 {
         u64::from(self.config.half_open_permits)
     }

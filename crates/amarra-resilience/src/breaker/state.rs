@@ -114,6 +114,14 @@ pub struct Rejected {
     pub reason: Reason,
 }
 
+impl Rejected {
+    /// Makes the refusal of a breaker that is open for `nanos` yet.
+    #[inline(always)]
+    pub(super) const fn open(nanos: u64) -> Self {
+        Self { retry_after: Duration::from_nanos(nanos), reason: Reason::Open }
+    }
+}
+
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { retry_after, reason } = self;

@@ -1,34 +1,45 @@
-//! Cells of good calls, one row a thread, that only their thread writes.
+//! Cells of good calls, one lane a thread, that only their thread writes.
 
 use alloc::boxed::Box;
 use std::sync::OnceLock;
 
-use super::cells::next_reading;
-use super::sync::{AtomicU64, Ordering};
-use crate::row::{LINE, Line, OWN, ROWS};
+pub(super) use super::lane::Spot;
+use super::lane::{Far, Lane};
+use super::word::Token;
+use crate::row::{OWN, ROWS};
 
-/// Where a count stops; see the cells' own.
-const FULL: u64 = 0xffff_ffff & !63;
-const COUNT: u64 = 0xffff_ffff;
-
-/// How many slots share a line.
-const SLOTS: usize = LINE / 2;
-
-/// The rows of one breaker, once it has them.
+/// The lanes of one breaker, once it has them.
 ///
 /// # State
-/// A line of a row is the cells of some slots, 32 bits of tag and 32 of good calls each, and then
-/// for each of them the count at which the clock is read next. A row below `OWN` is written by one
-/// thread at a time, so a load and a store are enough. The first line of every row comes first,
-/// then the second of every row, and so on.
+/// A lane below `OWN` is written by one thread at a time, so a load and a store are enough. The last
+/// one is shared by all threads without a lane of their own: it never says that they need not look.
 #[derive(Debug)]
-pub(super) struct Stripes(OnceLock<Box<[Line]>>);
+pub(super) struct Stripes(OnceLock<Box<Lanes>>);
 
-/// The row of the calling thread.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Mine<'a> {
-    lines: &'a [Line],
-    row: usize,
+#[derive(Debug)]
+struct Lanes {
+    lanes: [Lane; ROWS],
+    /// The cells for which a lane has no place: those of the first lane, then those of the second,
+    /// and so on.
+    far: Box<[Far]>,
+}
+
+impl Lanes {
+    fn new(slots: u16) -> Self {
+        let far = (0..ROWS).flat_map(|_| Far::for_slots(slots)).collect();
+        Self { lanes: core::array::from_fn(|_| Lane::new()), far }
+    }
+
+    #[inline(always)]
+    fn lane(&self, row: usize) -> Option<&Lane> {
+        self.lanes.get(row % ROWS)
+    }
+
+    fn far(&self, row: usize) -> &[Far] {
+        let each = self.far.len() / ROWS;
+        let from = row.saturating_mul(each);
+        self.far.get(from..from.saturating_add(each)).unwrap_or_default()
+    }
 }
 
 impl Stripes {
@@ -36,98 +47,57 @@ impl Stripes {
         Self(OnceLock::new())
     }
 
+    /// Counts a good call of `token` without a clock; false when somebody has to look first.
     #[inline(always)]
-    pub(super) fn mine(&self) -> Option<Mine<'_>> {
-        self.0.get().map(|lines| Mine { lines, row: crate::row::mine() })
+    pub(super) fn bump(&self, token: Token) -> bool {
+        let lane = self.0.get().and_then(|lanes| lanes.lane(crate::row::known()));
+        lane.is_some_and(|lane| lane.bump(token))
     }
 
-    /// Returns the row of the calling thread if it has one already, and otherwise none or the one
-    /// that all others share.
+    /// Counts a good call of `token` that ended at `now`; false when somebody has to look first.
     #[inline(always)]
-    pub(super) fn mine_known(&self) -> Option<Mine<'_>> {
-        self.0.get().map(|lines| Mine { lines, row: crate::row::known() })
+    pub(super) fn bump_at(&self, token: Token, now: u64) -> bool {
+        let lane = self.0.get().and_then(|lanes| lanes.lane(crate::row::known()));
+        lane.is_some_and(|lane| lane.bump_at(token, now))
     }
 
-    /// Grows the rows, unless they are there.
+    /// Tells whether there are lanes.
+    pub(super) fn are_there(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    /// Counts a good call at `spot`; false when there are no lanes.
+    pub(super) fn count(&self, spot: Spot) -> bool {
+        let Some(lanes) = self.0.get() else { return false };
+        let row = crate::row::mine();
+        match lanes.lane(row) {
+            Some(lane) if row < OWN => lane.count(spot, lanes.far(row)),
+            Some(lane) => lane.count_shared(spot, lanes.far(row)),
+            None => return false,
+        }
+        true
+    }
+
+    /// Makes every thread look before it counts the next call.
+    pub(super) fn expire(&self) {
+        let Some(lanes) = self.0.get() else { return };
+        lanes.lanes.iter().take(crate::row::used()).for_each(Lane::expire);
+    }
+
+    /// Grows the lanes, unless they are there.
     #[cold]
     pub(super) fn inflate(&self, slots: u16) {
-        self.0.get_or_init(|| {
-            let per_row = usize::from(slots).div_ceil(SLOTS);
-            (0..per_row.saturating_mul(ROWS)).map(|_| Line::default()).collect()
-        });
+        self.0.get_or_init(|| Box::new(Lanes::new(slots)));
     }
 
     /// Sums what all threads counted at `slot` for the slice of `mark`.
-    pub(super) fn count(&self, slot: usize, mark: u64) -> u64 {
-        let Some(lines) = self.0.get() else { return 0 };
-        let count = |row| {
-            let cell = Mine { lines, row }.cell(slot);
-            let seen = cell.map_or(0, |(cell, _)| cell.load(Ordering::Acquire));
-            let calls = seen ^ (mark << 32);
-            if calls <= COUNT { calls } else { 0 }
+    pub(super) fn calls(&self, slot: usize, mark: u64) -> u64 {
+        let Some(lanes) = self.0.get() else { return 0 };
+        let of = |row: usize| {
+            let (Some(lane), far) = (lanes.lane(row), lanes.far(row)) else { return 0 };
+            if row < OWN { lane.calls(slot, mark, far) } else { lane.calls_shared(slot, mark, far) }
         };
-        let own: u64 = (0..crate::row::used()).map(count).fold(0, u64::saturating_add);
-        own.saturating_add(count(OWN))
-    }
-}
-
-impl<'a> Mine<'a> {
-    /// Returns the cell of `slot`, and the count at which its slice is looked for again.
-    #[inline(always)]
-    fn cell(self, slot: usize) -> Option<(&'a AtomicU64, &'a AtomicU64)> {
-        let line = (slot / SLOTS).wrapping_mul(ROWS).wrapping_add(self.row);
-        let Line(entries) = self.lines.get(line)?;
-        let within = slot % SLOTS;
-        Some((entries.get(within)?, entries.get(within.wrapping_add(SLOTS))?))
-    }
-
-    /// Counts a call at `slot` without a clock; false when the cell is not of the slice of `mark`,
-    /// or it is time to read the clock again.
-    #[inline(always)]
-    pub(super) fn bump(self, slot: usize, mark: u64) -> bool {
-        let Some((cell, due)) = self.cell(slot) else { return false };
-        let seen = cell.load(Ordering::Relaxed);
-        // Of another slice it is more than any count can be.
-        let calls = seen ^ (mark << 32);
-        calls < due.load(Ordering::Relaxed) && self.put(cell, seen, seen.wrapping_add(1))
-    }
-
-    /// Counts a call at `slot` for the slice of `mark`, whose time was known anyway.
-    #[inline(always)]
-    pub(super) fn add(self, slot: usize, mark: u64) {
-        let Some((cell, _)) = self.cell(slot) else { return };
-        let seen = cell.load(Ordering::Relaxed);
-        let calls = seen ^ (mark << 32);
-        if calls >= FULL || calls == 0 || !self.put(cell, seen, seen.wrapping_add(1)) {
-            self.add_read(slot, mark);
-        }
-    }
-
-    /// Counts a call at `slot` for the slice of `mark`, for which the clock was read, and says how
-    /// many may follow unread.
-    pub(super) fn add_read(self, slot: usize, mark: u64) {
-        let Some((cell, due)) = self.cell(slot) else { return };
-        loop {
-            let seen = cell.load(Ordering::Relaxed);
-            let calls = seen ^ (mark << 32);
-            let base = if calls <= COUNT { seen } else { mark << 32 };
-            let calls = base & COUNT;
-            if calls >= FULL {
-                return due.store(0, Ordering::Relaxed);
-            }
-            if self.put(cell, seen, base.wrapping_add(1)) {
-                return due.store(next_reading(calls), Ordering::Relaxed);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn put(self, cell: &AtomicU64, seen: u64, next: u64) -> bool {
-        if self.row < OWN {
-            cell.store(next, Ordering::Release);
-            return true;
-        }
-        cell.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        (0..crate::row::used()).chain([OWN]).map(of).fold(0, u64::saturating_add)
     }
 }
 
@@ -135,26 +105,29 @@ impl<'a> Mine<'a> {
 mod tests {
     use super::*;
 
+    fn spot(slot: usize, mark: u64) -> Spot {
+        Spot { slot, mark, ends: 10, token: Token::only() }
+    }
+
     #[test]
     fn every_thread_counts_and_nothing_is_lost() {
         for slots in [10, 100] {
             let stripes = Stripes::new();
-            assert!(stripes.mine().is_none());
+            let last = usize::from(slots) - 1;
+            assert!(!stripes.count(spot(last, 7)));
             stripes.inflate(slots);
             for _ in 0..3 {
                 std::thread::scope(|scope| {
                     for _ in 0..100 {
                         scope.spawn(|| {
-                            let mine = stripes.mine().unwrap();
-                            let last = usize::from(slots) - 1;
-                            (0..100).for_each(|_| mine.add(last, 7));
+                            let look = |_| assert!(stripes.count(spot(last, 7)));
+                            (0..100).filter(|_| !stripes.bump(Token::only())).for_each(look);
                         });
                     }
                 });
             }
-            let last = usize::from(slots) - 1;
-            assert_eq!(stripes.count(last, 7), 30_000);
-            assert_eq!((stripes.count(last, 6), stripes.count(last - 1, 7)), (0, 0));
+            assert_eq!(stripes.calls(last, 7), 30_000);
+            assert_eq!((stripes.calls(last, 6), stripes.calls(last - 1, 7)), (0, 0));
         }
     }
 
@@ -162,10 +135,28 @@ mod tests {
     fn a_new_slice_begins_with_a_reading_of_the_clock() {
         let stripes = Stripes::new();
         stripes.inflate(2);
-        let mine = stripes.mine().unwrap();
-        (0..200).for_each(|_| mine.add_read(0, 1));
-        let unread = (0..9).take_while(|_| mine.bump(0, 1)).count();
-        assert_eq!(unread, 3, "one in 64 of the 199 before");
-        assert!(!mine.bump(1, 2));
+        (0..200).for_each(|_| _ = stripes.count(spot(0, 1)));
+        let unread = || (0..9).take_while(|_| stripes.bump(Token::only())).count();
+        assert_eq!(unread(), 3, "one in 64 of the 199 before");
+        assert!(stripes.count(spot(1, 2)) && !stripes.bump(Token::only()));
+        assert_eq!((stripes.calls(0, 1), stripes.calls(1, 2)), (203, 1));
+        // Back in the first one, which can only be a mistake of somebody's clock.
+        assert!(stripes.count(spot(0, 1)));
+        assert_eq!((stripes.calls(0, 1), stripes.calls(1, 2), unread()), (204, 1, 3));
+        stripes.expire();
+        assert_eq!(unread(), 0);
+    }
+
+    #[test]
+    fn a_call_that_is_timed_is_counted_until_the_end_of_the_slice_and_of_the_period() {
+        let stripes = Stripes::new();
+        stripes.inflate(2);
+        let token = Token::only();
+        assert!(!stripes.bump_at(token, 0) && stripes.count(spot(0, 1)));
+        assert!(stripes.bump_at(token, 9) && !stripes.bump_at(token, 10));
+        assert!(!stripes.bump_at(Token::other(1), 9));
+        assert_eq!(stripes.calls(0, 1), 2);
+        stripes.expire();
+        assert!(!stripes.bump_at(token, 9));
     }
 }

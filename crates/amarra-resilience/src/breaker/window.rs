@@ -1,10 +1,13 @@
 //! The recorded calls the rates are taken over: by time in slices, or exactly the last n.
 
+use alloc::boxed::Box;
+
 use super::cells::Cells;
 use super::config::Window as Kind;
 use super::ring::{Place, Ring};
 use super::settings::Settings;
 use super::state::Counts;
+use super::word::Token;
 use crate::time::Now;
 
 /// One recorded call.
@@ -15,75 +18,81 @@ pub(super) struct Record {
 }
 
 /// The calls the rates are taken over; old ones are forgotten.
+///
+/// # State
+/// With a ring the cells stay empty. They are there nevertheless, so that a good call need not ask
+/// which window it is counted in.
 #[derive(Debug)]
-pub(super) enum Window {
-    Time(Cells),
-    Count(Ring),
+pub(super) struct Window {
+    cells: Cells,
+    ring: Option<Box<Ring>>,
 }
 
 impl Window {
     pub(super) fn new(settings: &Settings) -> Self {
-        match settings.config.window {
-            Kind::Time { .. } => Self::Time(Cells::new(settings)),
-            Kind::Count { calls } => Self::Count(Ring::new(calls)),
-        }
+        let ring = match settings.config.window {
+            Kind::Time { .. } => None,
+            Kind::Count { calls } => Some(Box::new(Ring::new(calls))),
+        };
+        Self { cells: Cells::new(settings), ring }
+    }
+
+    /// Records a good call where its thread counted the last one; see [`Cells::bump`].
+    #[inline(always)]
+    pub(super) fn bump(&self, token: Token) -> bool {
+        self.cells.bump(token)
+    }
+
+    /// Records a good call that ended at `now`; see [`Cells::bump_at`].
+    #[inline(always)]
+    pub(super) fn bump_at(&self, token: Token, now: u64) -> bool {
+        self.cells.bump_at(token, now)
     }
 
     /// Records a call that was neither failed nor slow.
-    #[inline(always)]
-    pub(super) fn good(&self, settings: &Settings, epoch: u64, now: impl Now) -> Option<Place> {
-        match self {
-            Self::Time(cells) => {
-                cells.good(settings, epoch, now);
-                None
-            }
-            Self::Count(ring) => Some(ring.push(Record::default())),
-        }
+    pub(super) fn good(&self, settings: &Settings, token: Token, now: impl Now) -> Option<Place> {
+        let Some(ring) = &self.ring else {
+            self.cells.good(settings, token, now);
+            return None;
+        };
+        Some(ring.push(Record::default()))
     }
 
     /// Records any call; a ring says where, in case the period ended meanwhile.
     pub(super) fn record(
         &self,
         settings: &Settings,
-        epoch: u64,
+        token: Token,
         now: u64,
         record: Record,
     ) -> Option<Place> {
-        match self {
-            Self::Time(cells) => {
-                cells.record(settings, epoch, now, record);
-                None
-            }
-            Self::Count(ring) => Some(ring.push(record)),
-        }
+        let Some(ring) = &self.ring else {
+            self.cells.record(settings, token, now, record);
+            return None;
+        };
+        Some(ring.push(record))
     }
 
     pub(super) fn take_back(&self, place: Place) {
-        if let Self::Count(ring) = self {
+        if let Some(ring) = &self.ring {
             ring.take_back(place);
         }
     }
 
     /// Returns the counts of `epoch` as of the latest slice seen.
     pub(super) fn counts(&self, settings: &Settings, epoch: u64) -> Counts {
-        match self {
-            Self::Time(cells) => cells.counts(settings, epoch),
-            Self::Count(ring) => ring.counts(),
-        }
+        self.ring.as_ref().map_or_else(|| self.cells.counts(settings, epoch), |ring| ring.counts())
     }
 
     /// Returns the earliest time the latest record can have.
     pub(super) fn since(&self, settings: &Settings) -> u64 {
-        match self {
-            Self::Time(cells) => cells.since(settings),
-            Self::Count(_) => 0,
-        }
+        if self.ring.is_some() { 0 } else { self.cells.since(settings) }
     }
 
     pub(super) fn clear(&self) {
-        match self {
-            Self::Time(cells) => cells.clear(),
-            Self::Count(ring) => ring.clear(),
+        match &self.ring {
+            Some(ring) => ring.clear(),
+            None => self.cells.clear(),
         }
     }
 }

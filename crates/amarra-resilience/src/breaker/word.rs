@@ -1,13 +1,19 @@
-//! The packed word: the phase, the low bits of the epoch, and what that phase counts.
+//! The packed word: the phase, the epoch, and what that phase counts.
 //!
-//! | bits | half-open | ramping | closed |
-//! |---|---|---|---|
-//! | 3 | phase | phase | phase |
-//! | 21 | epoch | epoch | epoch |
-//! | 10 | probes out | – | – |
-//! | 10 | probes answered | credit | – |
-//! | 10 | of these failed | credit | – |
-//! | 10 | of these slow | pending | pending |
+//! | bits | closed | ramping | half-open | others |
+//! |---|---|---|---|---|
+//! | 3 | phase | phase | phase | phase |
+//! | 1 | timed | timed | – | – |
+//! | 1 | pending | pending | – | – |
+//! | 19 | epoch | low bits of the epoch | the same | the same |
+//! | 10 | epoch | – | probes out | – |
+//! | 10 | epoch | credit | probes answered | – |
+//! | 10 | epoch | credit | of these failed | – |
+//! | 10 | epoch | – | of these slow | – |
+//!
+//! A closed word has nothing to count and so has room for the whole epoch: that one word tells all
+//! that a call needs to know which is simply admitted, and the same word seen again at its end tells
+//! that nothing changed meanwhile.
 //!
 //! The permits that are left are not kept: they are what the other two counts leave of the
 //! configured number, and so cannot disagree with them.
@@ -16,15 +22,20 @@ use super::state::{Counts, State};
 use super::window::Record;
 
 const PHASE: u32 = 61;
+/// Calls are timed: set for good or never.
+const TIMED: u64 = 1 << 60;
+const PENDING: u64 = 1 << 59;
+/// The epoch of a closed word.
+const WHOLE_EPOCH: u64 = PENDING - 1;
+/// Where the low bits of the epoch are in the others.
 const EPOCH: u32 = 40;
-const EPOCH_BITS: u64 = (1 << 21) - 1;
+const EPOCH_BITS: u64 = (1 << 19) - 1;
 const OUT: u32 = 30;
 const CALLS: u32 = 20;
 const FAILED: u32 = 10;
 const FIELD: u64 = (1 << 10) - 1;
 const CREDIT: u32 = 10;
 const CREDIT_BITS: u64 = (1 << 20) - 1;
-const PENDING: u64 = 1;
 
 /// A whole call's worth of credit.
 const WHOLE: u64 = 1000;
@@ -54,14 +65,34 @@ pub(super) struct Word(pub(super) u64);
 
 impl Word {
     /// Makes the word of a period that begins.
-    #[inline(always)]
     pub(super) const fn new(phase: Phase, epoch: u64) -> Self {
-        Self(((phase as u64) << PHASE) | ((epoch & EPOCH_BITS) << EPOCH))
+        let epoch = match phase {
+            Phase::Closed => epoch & WHOLE_EPOCH,
+            _ => (epoch & EPOCH_BITS) << EPOCH,
+        };
+        Self(((phase as u64) << PHASE) | epoch)
+    }
+
+    /// Notes that calls are timed, in a closed or ramping word.
+    pub(super) const fn timed(self, timed: bool) -> Self {
+        if timed { Self(self.0 | TIMED) } else { self }
+    }
+
+    /// Tells whether the breaker is closed and no rate is over its limit.
+    #[inline(always)]
+    pub(super) const fn is_closed(self) -> bool {
+        self.0 & !TIMED <= WHOLE_EPOCH
+    }
+
+    /// Tells whether the breaker is closed, no rate is over its limit, and calls are not timed.
+    #[inline(always)]
+    pub(super) const fn is_plain(self) -> bool {
+        self.0 <= WHOLE_EPOCH
     }
 
     #[inline(always)]
-    pub(super) const fn is_closed(self) -> bool {
-        self.0 >> PHASE == 0
+    pub(super) const fn is_open(self) -> bool {
+        self.0 >> PHASE == Phase::Open as u64
     }
 
     pub(super) const fn phase(self) -> Phase {
@@ -90,20 +121,29 @@ impl Word {
         }
     }
 
-    /// Tells whether the low bits of `epoch` are this word's.
-    #[inline(always)]
+    /// Tells whether the word is of `epoch`, as far as it has bits of it.
     pub(super) const fn is_of(self, epoch: u64) -> bool {
-        (self.0 >> EPOCH) & EPOCH_BITS == epoch & EPOCH_BITS
+        match self.phase() {
+            Phase::Closed => self.0 & WHOLE_EPOCH == epoch & WHOLE_EPOCH,
+            _ => self.low_epoch() == epoch & EPOCH_BITS,
+        }
+    }
+
+    const fn low_epoch(self) -> u64 {
+        let epoch = if self.0 >> PHASE == 0 { self.0 } else { self.0 >> EPOCH };
+        epoch & EPOCH_BITS
     }
 
     /// Tells whether both words are of one phase and epoch, whatever they count.
+    #[inline(always)]
     pub(super) const fn same_period(self, other: Self) -> bool {
-        self.0 >> EPOCH == other.0 >> EPOCH
+        let kept = if self.0 >> PHASE == 0 { WHOLE_EPOCH } else { EPOCH_BITS << EPOCH };
+        (self.0 ^ other.0) & (kept | (7 << PHASE)) == 0
     }
 
     /// Claims the change to the next epoch.
     pub(super) const fn turning(self) -> Self {
-        Self::new(Phase::Turning, ((self.0 >> EPOCH) & EPOCH_BITS).wrapping_add(1))
+        Self::new(Phase::Turning, self.low_epoch().wrapping_add(1))
     }
 
     pub(super) const fn out(self) -> u64 {
@@ -148,10 +188,9 @@ impl Word {
         (Self((self.0 & !(CREDIT_BITS << CREDIT)) | (left << CREDIT)), admitted)
     }
 
-    /// Ends the ramp; the epoch stays.
-    pub(super) const fn ramped(self) -> Self {
-        let kept = self.0 & ((EPOCH_BITS << EPOCH) | PENDING);
-        Self(((Phase::Closed as u64) << PHASE) | kept)
+    /// Ends the ramp of `epoch`, which stays.
+    pub(super) const fn ramped(self, epoch: u64) -> Self {
+        Self(Self::new(Phase::Closed, epoch).0 | (self.0 & (TIMED | PENDING)))
     }
 
     /// Tells whether a rate is over its limit and only calls are wanting.
@@ -160,7 +199,43 @@ impl Word {
     }
 
     pub(super) const fn with_pending(self, pending: bool) -> Self {
-        Self((self.0 & !PENDING) | pending as u64)
+        if pending { Self(self.0 | PENDING) } else { Self(self.0 & !PENDING) }
+    }
+}
+
+/// What a permit has of the period that gave it: its epoch, and, of a call that was simply admitted
+/// while closed, the whole word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Token(pub(super) u64);
+
+impl Token {
+    /// Makes the token of a call that was simply admitted by `word`.
+    #[inline(always)]
+    pub(super) const fn closed(word: Word) -> Self {
+        Self(word.0)
+    }
+
+    /// Makes the token of any other call; no word is equal to it.
+    pub(super) const fn other(epoch: u64) -> Self {
+        Self(!WHOLE_EPOCH | (epoch & WHOLE_EPOCH))
+    }
+
+    /// Makes the token of a window that knows neither periods nor times.
+    #[cfg(feature = "std")]
+    pub(crate) const fn only() -> Self {
+        Self(0)
+    }
+
+    /// Tells whether the call was simply admitted, and is not timed.
+    #[inline(always)]
+    pub(super) const fn is_plain(self) -> bool {
+        self.0 <= WHOLE_EPOCH
+    }
+
+    /// Returns the epoch.
+    #[inline(always)]
+    pub(super) const fn epoch(self) -> u64 {
+        self.0 & WHOLE_EPOCH
     }
 }
 
@@ -184,9 +259,28 @@ mod tests {
 
     #[test]
     fn the_epoch_wraps_within_its_bits() {
-        let word = Word::new(Phase::Open, (1 << 21) - 1);
+        let word = Word::new(Phase::Open, EPOCH_BITS);
         assert_eq!(word.turning(), Word::new(Phase::Turning, 0));
-        assert!(word.turning().is_of(1 << 21));
+        assert!(word.turning().is_of(EPOCH_BITS + 1));
+    }
+
+    #[test]
+    fn a_closed_word_has_the_whole_epoch_and_is_its_token() {
+        let far = EPOCH_BITS + 1;
+        let (zero, word) = (Word::new(Phase::Closed, 0), Word::new(Phase::Closed, far));
+        assert!(word.is_of(far) && !word.is_of(0) && !word.same_period(zero));
+        assert_eq!(word.turning(), Word::new(Phase::Turning, 1));
+        let timed = word.timed(true);
+        assert!(word.is_plain() && timed.is_closed() && !timed.is_plain());
+        assert!(timed.is_of(far) && timed.same_period(word));
+        for pending in [word.with_pending(true), timed.with_pending(true)] {
+            assert!(!pending.is_closed() && !pending.is_plain() && pending.same_period(word));
+        }
+        for token in [Token::closed(word), Token::closed(timed), Token::other(far)] {
+            assert_eq!(token.epoch(), far);
+        }
+        let all = [1, 2, 3, 4, 5, 6, 7].map(|phase| Word(phase << PHASE));
+        assert!(all.iter().all(|word| !word.is_closed() && *word != Word(Token::other(0).0)));
     }
 
     #[test]
@@ -202,7 +296,8 @@ mod tests {
             assert_eq!(admitted, share);
             let pending = word.with_pending(true);
             assert!(pending.is_pending() && !word.is_pending());
-            assert_eq!(pending.ramped().with_pending(false), Word::new(Phase::Closed, 3));
+            assert_eq!(pending.ramped(3).with_pending(false), Word::new(Phase::Closed, 3));
+            assert!(!pending.ramped(3).is_closed());
         }
     }
 }
