@@ -27,13 +27,13 @@ type Made = Result<Vec<Subject>, Box<dyn Error>>;
 
 /// Every case, in the order of the table.
 pub(crate) const ALL: &[Entry] = &[
-    ("closed-success", 1, closed, 500),
-    ("closed-success-2-threads", 2, closed, 500),
+    ("closed-success", 1, closed, 300),
+    ("closed-success-2-threads", 2, closed, 100),
     ("slow-call", 1, slow, 500),
-    ("tower-layer", 1, layers, 100),
-    ("reject", 1, reject, 500),
-    ("budget-deposit", 1, deposits, 100),
-    ("budget-deposit-2-threads", 2, deposits, 100),
+    ("tower-layer", 1, layers, 50),
+    ("reject", 1, reject, 250),
+    ("budget-deposit", 1, deposits, 50),
+    ("budget-deposit-2-threads", 2, deposits, 50),
 ];
 
 /// The call that is guarded.

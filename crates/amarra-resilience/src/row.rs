@@ -28,24 +28,28 @@ impl Tally {
     /// Adds one.
     #[inline(always)]
     pub(crate) fn add(&self) {
-        let (row, Some(lines)) = (known(), self.0.get()) else { return self.add_slowly() };
+        let Some(lines) = self.0.get() else { return self.add_first() };
+        let row = known();
         let Some(Line([count, ..])) = lines.get(row % ROWS) else { return };
         if row == OWN {
-            return self.add_slowly();
+            return self.add_shared(count);
         }
         count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     }
 
-    /// Adds the first one of a tally or of a thread, or one of a thread without a row of its own.
     #[cold]
-    fn add_slowly(&self) {
-        let lines = self.0.get_or_init(|| Box::new(core::array::from_fn(|_| Line::default())));
-        let row = mine();
-        let Some(Line([count, ..])) = lines.get(row) else { return };
-        if row < OWN {
-            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+    fn add_first(&self) {
+        self.0.get_or_init(|| Box::new(core::array::from_fn(|_| Line::default())));
+        self.add();
+    }
+
+    /// Adds one for a thread that has no row of its own, unless it can have one.
+    #[cold]
+    fn add_shared(&self, shared: &AtomicU64) {
+        if mine() == OWN {
+            shared.fetch_add(1, Ordering::AcqRel);
         } else {
-            count.fetch_add(1, Ordering::AcqRel);
+            self.add();
         }
     }
 

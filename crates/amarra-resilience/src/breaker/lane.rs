@@ -17,7 +17,7 @@ const FAR: usize = 16;
 /// A cell: 32 bits of tag, 32 bits of good calls.
 const COUNT: u64 = 0xffff_ffff;
 /// Where a count stops; see the shared cells' own.
-const FULL: u64 = COUNT & !63;
+const FULL: u64 = COUNT & !255;
 
 /// The period of a lane that has to look; no permit has it.
 const NONE: u64 = u64::MAX;
@@ -85,9 +85,11 @@ impl Lane {
     /// Counts a call of `token` without a clock; false when it is time to look.
     #[inline(always)]
     pub(super) fn bump(&self, token: Token) -> bool {
+        if self.period.load(Ordering::Relaxed) != token.0 {
+            return false;
+        }
         let seen = self.cell.load(Ordering::Relaxed);
-        let good = self.period.load(Ordering::Relaxed) == token.0
-            && seen < self.due.load(Ordering::Relaxed);
+        let good = seen < self.due.load(Ordering::Relaxed);
         if good {
             self.cell.store(seen.wrapping_add(1), Ordering::Release);
         }
@@ -97,10 +99,13 @@ impl Lane {
     /// Counts a call of `token` that ended at `now`; false when it is time to look.
     #[inline(always)]
     pub(super) fn bump_at(&self, token: Token, now: u64) -> bool {
+        if self.period.load(Ordering::Relaxed) != token.0
+            || now >= self.ends.load(Ordering::Relaxed)
+        {
+            return false;
+        }
         let seen = self.cell.load(Ordering::Relaxed);
-        let good = self.period.load(Ordering::Relaxed) == token.0
-            && now < self.ends.load(Ordering::Relaxed)
-            && seen & COUNT < FULL;
+        let good = seen & COUNT < FULL;
         if good {
             self.cell.store(seen.wrapping_add(1), Ordering::Release);
         }

@@ -32,6 +32,7 @@ mod word;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
+use core::time::Duration;
 
 pub use config::{Config, Lost, SlowCalls, Window};
 pub use permit::Permit;
@@ -205,8 +206,11 @@ impl Breaker {
             let out = work();
             let outcome = judge(&out);
             guard.disarm();
-            if outcome != Outcome::Ok || !self.engine.finish_plain(token) {
-                self.finish_rest(&clock, (token, Monotonic::default()), outcome);
+            let of = (token, Monotonic::default());
+            if outcome != Outcome::Ok {
+                self.finish_rest(&clock, of, outcome);
+            } else if !self.engine.finish_plain(token) {
+                self.finish_rest(&clock, of, Outcome::Ok);
             }
             return Ok(out);
         }
@@ -214,11 +218,9 @@ impl Breaker {
         if !word.is_closed() {
             return match self.engine.open_for(word, started.as_nanos()) {
                 Some(left) => Err(Rejected::open(left)),
-                // Taken apart, or every call would build its answer in memory for the sake of this.
-                None => match self.call_rest(started, clock, judge, work) {
-                    Ok(out) => Ok(out),
-                    Err(Rejected { retry_after, reason }) => Err(Rejected { retry_after, reason }),
-                },
+                None => self.call_rest(started, clock, judge, work).map_err(|(wait, reason)| {
+                    Rejected { retry_after: Duration::from_nanos(wait), reason }
+                }),
             };
         }
         let token = Token::closed(word);
@@ -234,6 +236,9 @@ impl Breaker {
     }
 
     /// Runs `work` if a breaker admits it that is not simply closed, nor open for some time yet.
+    ///
+    /// The refusal is told in another form, of a wait in nanoseconds: were it of the form in which it
+    /// is returned, every call would build its answer in memory for the sake of this one.
     #[cold]
     #[inline(never)]
     fn call_rest<T>(
@@ -242,8 +247,9 @@ impl Breaker {
         clock: impl Fn() -> Monotonic,
         judge: impl FnOnce(&T) -> Outcome,
         work: impl FnOnce() -> T,
-    ) -> Result<T, Rejected> {
-        let (token, started) = self.decide(now)?;
+    ) -> Result<T, (u64, Reason)> {
+        let refused = |Rejected { retry_after, reason }| (settings::nanos(retry_after), reason);
+        let (token, started) = self.decide(now).map_err(refused)?;
         let guard = Guarded::new(self, token, started, &clock);
         let out = work();
         let outcome = judge(&out);

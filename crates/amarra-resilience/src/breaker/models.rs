@@ -216,3 +216,31 @@ fn two_callers_of_a_ramp_share_its_credit() {
         assert_eq!(admitted, 1, "half of them, the first one");
     });
 }
+
+/// A thread goes from slice to slice while another sums: what was counted is always seen, wherever
+/// it is, and once.
+#[test]
+fn a_count_that_moves_is_never_missed() {
+    explore(|| {
+        let spot = |slot: usize, mark| lane::Spot {
+            slot,
+            mark,
+            ends: mark * MS,
+            token: word::Token::closed(word::Word::new(word::Phase::Closed, 0)),
+        };
+        let lane = Arc::new(lane::Lane::new());
+        lane.count(spot(0, 1), &[]);
+        let other = Arc::clone(&lane);
+        let writer = thread::spawn(move || {
+            other.count(spot(1, 2), &[]);
+            other.count(spot(2, 3), &[]);
+        });
+        assert_eq!(lane.calls(0, 1, &[]), 1);
+        assert!(lane.calls(1, 2, &[]) <= 1);
+        writer.join().unwrap();
+        assert_eq!(
+            [(0, 1), (1, 2), (2, 3)].map(|(slot, mark)| lane.calls(slot, mark, &[])),
+            [1; 3]
+        );
+    });
+}
