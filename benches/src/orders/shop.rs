@@ -73,7 +73,6 @@ pub(super) struct Summary {
     /// Shown where it is not empty.
     #[expect(dead_code, reason = "printed with the rest when something was refused")]
     refusals: Vec<String>,
-    pub(super) orders_per_s: f64,
     pub(super) place_p50_ms: f64,
     pub(super) place_p99_ms: f64,
     pub(super) confirm_p50_ms: f64,
