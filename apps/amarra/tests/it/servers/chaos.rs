@@ -169,7 +169,7 @@ async fn settle(shop: &Shop, sources: &Sources) {
             return;
         }
         if Instant::now() >= give_up {
-            println!("no rest: {left:?}\n{}", shop.lines());
+            eprintln!("no rest: {left:?}\n{}", shop.lines());
             tokio::time::sleep(Duration::from_secs(chosen("AMARRA_CHAOS_HOLD_S", 0))).await;
             panic!("no rest: {left:?}");
         }
