@@ -38,6 +38,8 @@ mod shrink;
 #[cfg(madsim)]
 mod trace;
 #[cfg(madsim)]
+mod watch;
+#[cfg(madsim)]
 mod workload;
 #[cfg(madsim)]
 mod world;

@@ -20,6 +20,7 @@ use crate::plan::Plan;
 use crate::report;
 use crate::scenario::{DATABASES, NODES};
 use crate::trace::{Event, Trace};
+use crate::watch::Laws;
 use crate::workload::{self, Customers};
 
 /// The node the customers are on.
@@ -41,6 +42,8 @@ pub(crate) struct Cluster {
     pub(crate) injector: Arc<Injector>,
     /// The observer of every server.
     pub(crate) oracle: Arc<Oracle>,
+    /// What the guards of outgoing calls were seen to do wrong.
+    pub(crate) laws: Arc<Laws>,
     /// The databases, by service.
     pub(crate) databases: BTreeMap<&'static str, MemoryDatabase>,
     /// The broker.
@@ -96,6 +99,7 @@ impl Cluster {
             trace,
             injector,
             oracle,
+            laws: Arc::default(),
             databases,
             broker,
             skews,
@@ -245,7 +249,8 @@ fn finish(
 ) -> (Verdict, Vec<Event>) {
     let truths = cluster.provider.truths();
     let complaints = customers.complaints();
-    let found = cluster.oracle.settle(cluster, &truths, (healing.is_some(), &complaints));
+    let mut found = cluster.oracle.settle(cluster, &truths, (healing.is_some(), &complaints));
+    found.extend(cluster.laws.take());
     let mut orders: BTreeMap<String, u64> = BTreeMap::new();
     cluster.oracle.facts(|facts| {
         for order in facts.orders.values() {

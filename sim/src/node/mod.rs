@@ -22,6 +22,7 @@ use axum::Router;
 
 use crate::env::environment;
 use crate::net::{self, SimConnect, SimSpawn};
+use crate::watch::{Watch, WatchedClock};
 use crate::world::{CLIENT, Cluster};
 
 /// Runs a node until it is killed; called again, with nothing remembered, at each start.
@@ -29,9 +30,11 @@ pub(crate) async fn run(cluster: Arc<Cluster>, name: &'static str) {
     let incarnation = cluster.incarnate(name);
     let skew = cluster.skews.get(name).cloned().unwrap_or_default();
     let stream = format!("{name}#{incarnation}");
-    let env = environment(cluster.epoch, skew, cluster.seed, &stream);
+    let mut env = environment(cluster.epoch, skew, cluster.seed, &stream);
+    let watch = Watch::new(stream, Arc::clone(&env.clock), Arc::clone(&cluster.laws));
+    env.clock = Arc::new(WatchedClock { clock: env.clock, watch: Arc::clone(&watch) });
     let client = ClientId::new(name, incarnation);
-    let host = Host { cluster, name, client, env };
+    let host = Host { cluster, name, client, env, watch };
     if name == CLIENT {
         // The customers act from here; the workload spawns them.
         std::future::pending::<()>().await;
@@ -54,6 +57,7 @@ pub(crate) struct Host {
     name: &'static str,
     client: ClientId,
     env: Environment,
+    watch: Arc<Watch>,
 }
 
 /// How a member takes part in its group: a dead one is missed soon.

@@ -7,7 +7,10 @@ use amarra_http::caller::Api;
 use amarra_http::provider::HttpProvider;
 use amarra_http::services;
 use amarra_http::upstream::HttpUpstream;
+use amarra_resilience::PerMille;
+use amarra_resilience::breaker::SlowCalls;
 use amarra_resilience::limiter::LimiterConfig;
+use amarra_resilience::retry::BudgetConfig;
 use amarra_shop::ServicePorts;
 use amarra_shop::auth::{
     KeyConfig, Purpose, QuoteVerifier, RevocationFeed, Revocations, TokenVerifier, VerifierConfig,
@@ -26,6 +29,7 @@ use axum::Router;
 
 use super::mailbox::SimSender;
 use super::{Host, provider};
+use crate::watch::{Bounds, WatchedProvider, WatchedSender, WatchedUpstream};
 
 /// The administrator that exists from the start.
 pub(crate) const ADMIN: (&str, &str) = ("admin@shop.test", "a long enough password");
@@ -134,13 +138,19 @@ impl Host {
     }
 
     fn payments(&self, ports: ServicePorts) -> Result<Router, String> {
-        let config = payments::Config {
+        let mut config = payments::Config {
             backoff_max: Duration::from_secs(2),
             void_recheck_after: Duration::from_secs(2),
             ..payments::Config::new(Secret::new(WEBHOOK_SECRET))
         };
-        let provider = Arc::new(HttpProvider::new(self.http(), "provider"));
+        let rate = PerMille::percent(50);
+        config.breaker.slow_calls = Some(SlowCalls { after: Duration::from_millis(1200), rate });
+        let retry = Some((config.retry, config.budget));
+        let bounds = Bounds { breaker: config.breaker, timeout: config.call_timeout, retry };
+        let way = Arc::new(HttpProvider::new(self.http(), "provider"));
+        let provider = Arc::new(WatchedProvider { way, watch: Arc::clone(&self.watch) });
         let payments = Payments::new(ports.clone(), provider, config).map_err(|e| e.to_string())?;
+        self.watch.add(payments.guards(), bounds);
         self.drive(&ports, Payments::SOURCE, payments.handlers(), payments.due_handlers())?;
         Ok(services::payments::router(&self.api(payments)?))
     }
@@ -153,9 +163,12 @@ impl Host {
             attempts_max: 50,
             ..notifications::Config::default()
         };
-        let sender = SimSender::new(Arc::clone(&self.cluster.mailbox), self.entropy("sender"));
+        let bounds = Bounds { breaker: config.breaker, timeout: config.send_timeout, retry: None };
+        let way = SimSender::new(Arc::clone(&self.cluster.mailbox), self.entropy("sender"));
+        let sender = WatchedSender { way: Arc::new(way), watch: Arc::clone(&self.watch) };
         let notifications = Notifications::new(ports.clone(), Arc::new(sender), config)
             .map_err(|e| e.to_string())?;
+        self.watch.add(notifications.guards(), bounds);
         self.drive(
             &ports,
             Notifications::SOURCE,
@@ -187,15 +200,21 @@ impl Host {
         let group = amarra_messaging::Group::new(format!("revocations of {}", self.client));
         let feed = Arc::new(RevocationFeed::new(revocations));
         self.consume(&group, &[topics::USERS.into()], feed, shutdown)?;
-        let upstream = Arc::new(HttpUpstream::new(self.http()));
+        let way = Arc::new(HttpUpstream::new(self.http()));
         // One address stands for all customers of a run.
         let config = gateway::Config {
             address: LimiterConfig { calls: 2000, burst: 2000, ..LimiterConfig::default() },
             credentials: LimiterConfig { calls: 100, burst: 100, ..LimiterConfig::default() },
+            budget: BudgetConfig { tokens_max: 2, per_second_milli: 100, ..Default::default() },
             ..gateway::Config::default()
         };
+        let (timeout, watch) = (config.try_timeout, Arc::clone(&self.watch));
+        let retry = Some((config.retry, config.budget));
+        let bounds = Bounds { breaker: config.breaker, timeout, retry };
+        let upstream = Arc::new(WatchedUpstream { way, watch, timeout });
         let gateway = Gateway::new(self.env.clone(), verifier, upstream, config)
             .map_err(|e| e.to_string())?;
+        self.watch.add(gateway.guards(), bounds);
         Ok(amarra_http::gateway::router(&gateway, "customers"))
     }
 }
