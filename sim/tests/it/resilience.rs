@@ -14,6 +14,7 @@ fn recovery(row: &Value) -> u64 {
 }
 
 #[test]
+#[allow(clippy::float_arithmetic, reason = "ratios of a report")]
 fn policies_bound_amplification_and_end_what_retries_alone_make_last() {
     let (code, lines) = json(&["resilience", "--json"]);
     assert_eq!(code, Some(0));
