@@ -16,9 +16,10 @@ use crate::unit::{Store, StoredState, UnitOfWork};
 /// A service's consumer: admits, handles and commits a batch in one transaction.
 ///
 /// Every batch first admits its messages, then asks which keys are parked, then locks every
-/// aggregate and every row of a view they touch, and only then handles them. Two members that were handed the same messages
-/// across a rebalance therefore meet at the first admission, before either holds an aggregate: the
-/// later one finds what the earlier one applied or parked, and they cannot deadlock.
+/// aggregate and every row of a view they touch, and only then handles them. Two members that were
+/// handed the same messages across a rebalance therefore meet at the first admission, before
+/// either holds an aggregate: the later one finds what the earlier one applied or parked, and they
+/// cannot deadlock.
 #[derive(Debug, Clone)]
 pub struct TransactionalProcessor {
     store: Arc<dyn Store>,

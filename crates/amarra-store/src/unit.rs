@@ -71,9 +71,9 @@ pub trait Store: Send + Sync + fmt::Debug {
 /// One local transaction: everything in it becomes visible at commit, together or not at all.
 ///
 /// # Laws
-/// - UOW-1 `load` locks in id order, what was never saved too, and returns the state last committed,
-///   or saved earlier in this transaction; two units never deadlock by `load` alone when each calls
-///   it once.
+/// - UOW-1 `load` locks in id order, what was never saved too, and returns the state last
+///   committed, or saved earlier in this transaction; two units never deadlock by `load` alone when
+///   each calls it once.
 /// - UOW-2 a locked aggregate is changed by nobody else until this unit ends.
 /// - UOW-3 `save` with a version other than the stored one answers [`TxError::Conflict`]; with
 ///   [`Version::ABSENT`] it creates, and of two units that create one id one gets `Conflict`.

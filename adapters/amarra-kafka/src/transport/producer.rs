@@ -29,7 +29,8 @@ const BATCH_MAX: usize = 1_000_000;
 const FILL: &str = "3";
 
 /// How librdkafka compresses where calls are large: the headers of neighbours are alike, and what
-/// is not sent is neither copied nor stored. Without, a backlog costs the broker half as much again.
+/// is not sent is neither copied nor stored. Without, a backlog costs the broker half as much
+/// again.
 const COMPRESSION: &str = "lz4";
 
 /// What a client is best at.

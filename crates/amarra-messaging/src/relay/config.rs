@@ -20,8 +20,9 @@ pub struct RelayConfig {
     pub poll_min: Duration,
     /// The longest wait for rows: the whole idle cost, together with the renewals.
     pub poll_max: Duration,
-    /// How long a cursor that passed its batch waits for the next batch, which saves it along, before
-    /// it is saved alone; zero saves it at once. Each save is a transaction and a flush of the disk.
+    /// How long a cursor that passed its batch waits for the next batch, which saves it along,
+    /// before it is saved alone; zero saves it at once. Each save is a transaction and a flush of
+    /// the disk.
     pub save_after: Duration,
     /// How long the broker may take for one chunk, or to open a session. At most a third of
     /// `lease`: a publish that was given up must not land after a takeover.

@@ -97,8 +97,8 @@ impl Cells {
         }
     }
 
-    /// Records a good call of `token` where its thread recorded the last one, without a clock; false
-    /// when somebody has to look where it belongs.
+    /// Records a good call of `token` where its thread recorded the last one, without a clock;
+    /// false when somebody has to look where it belongs.
     #[inline(always)]
     pub(super) fn bump(&self, token: Token) -> bool {
         self.stripes.bump(token)

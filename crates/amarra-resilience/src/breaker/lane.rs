@@ -56,9 +56,9 @@ impl Far {
 ///
 /// # State
 /// All is written by one thread, but for `period`, which anybody may set to `NONE`. The count of a
-/// slice is in `cell` when its tag says so, and otherwise in the cell of the slot: it is moved there
-/// before `slot` and then `cell` change, so that whoever reads them in the other order never misses
-/// it.
+/// slice is in `cell` when its tag says so, and otherwise in the cell of the slot: it is moved
+/// there before `slot` and then `cell` change, so that whoever reads them in the other order never
+/// misses it.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Lane {

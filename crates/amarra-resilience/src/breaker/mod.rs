@@ -237,8 +237,8 @@ impl Breaker {
 
     /// Runs `work` if a breaker admits it that is not simply closed, nor open for some time yet.
     ///
-    /// The refusal is told in another form, of a wait in nanoseconds: were it of the form in which it
-    /// is returned, every call would build its answer in memory for the sake of this one.
+    /// The refusal is told in another form, of a wait in nanoseconds: were it of the form in which
+    /// it is returned, every call would build its answer in memory for the sake of this one.
     #[cold]
     #[inline(never)]
     fn call_rest<T>(

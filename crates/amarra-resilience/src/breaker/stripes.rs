@@ -11,8 +11,9 @@ use crate::row::{OWN, ROWS};
 /// The lanes of one breaker, once it has them.
 ///
 /// # State
-/// A lane below `OWN` is written by one thread at a time, so a load and a store are enough. The last
-/// one is shared by all threads without a lane of their own: it never says that they need not look.
+/// A lane below `OWN` is written by one thread at a time, so a load and a store are enough. The
+/// last one is shared by all threads without a lane of their own: it never says that they need not
+/// look.
 #[derive(Debug)]
 pub(super) struct Stripes(OnceLock<Box<Lanes>>);
 

@@ -12,8 +12,8 @@
 //! | 10 | epoch | – | of these slow | – |
 //!
 //! A closed word has nothing to count and so has room for the whole epoch: that one word tells all
-//! that a call needs to know which is simply admitted, and the same word seen again at its end tells
-//! that nothing changed meanwhile.
+//! that a call needs to know which is simply admitted, and the same word seen again at its end
+//! tells that nothing changed meanwhile.
 //!
 //! The permits that are left are not kept: they are what the other two counts leave of the
 //! configured number, and so cannot disagree with them.
