@@ -25,6 +25,9 @@ use crate::net::{self, SimConnect, SimSpawn};
 use crate::watch::{Watch, WatchedClock};
 use crate::world::{CLIENT, Cluster};
 
+/// How long a due timer is one worker's.
+pub(crate) const CLAIM: Duration = Duration::from_secs(8);
+
 /// Runs a node until it is killed; called again, with nothing remembered, at each start.
 pub(crate) async fn run(cluster: Arc<Cluster>, name: &'static str) {
     let incarnation = cluster.incarnate(name);
@@ -140,7 +143,7 @@ impl Host {
             self.consume(&group, &topics, Arc::new(processor), shutdown.clone())?;
         }
         for handler in due {
-            let config = WorkerConfig { lease: Duration::from_secs(8), ..WorkerConfig::default() };
+            let config = WorkerConfig { lease: CLAIM, ..WorkerConfig::default() };
             let worker = Worker::new(
                 Arc::clone(&ports.store),
                 handler,

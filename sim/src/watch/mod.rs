@@ -16,6 +16,7 @@ use amarra_core::{Clock, Monotonic};
 use amarra_resilience::retry::BudgetConfig;
 use amarra_resilience::{Policy, breaker as product};
 use amarra_shop::Guard;
+use tokio::time::Instant;
 
 pub(crate) use self::ports::{WatchedClock, WatchedProvider, WatchedSender, WatchedUpstream};
 
@@ -24,12 +25,16 @@ use self::retry::Calls;
 use crate::invariant::Finding;
 use crate::oracle::Raw;
 
+/// Processes and times by operation.
+type Doubts = BTreeMap<String, (String, Instant)>;
+
 /// Laws that were broken, of all nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Laws {
     found: Mutex<Vec<Raw>>,
-    /// Operations whose outcome is in doubt, with the process that left them so.
-    doubts: Mutex<BTreeMap<String, String>>,
+    /// Operations whose outcome is in doubt, with the process that left them so and when it sent
+    /// them.
+    doubts: Mutex<Doubts>,
 }
 
 /// What is broken when a wait that should be random is not.
@@ -51,7 +56,7 @@ impl Laws {
         }
     }
 
-    fn doubts(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+    fn doubts(&self) -> MutexGuard<'_, Doubts> {
         self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

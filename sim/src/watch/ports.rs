@@ -15,8 +15,10 @@ use amarra_shop::payments::{PaymentProvider, ProviderAnswer, ProviderError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
+use tokio::time::Instant;
 
 use super::{Ended, Watch};
+use crate::node::CLAIM;
 
 /// A clock; whoever reads it is about to do something worth a look.
 #[derive(Debug)]
@@ -139,6 +141,10 @@ const PROVIDER: &str = "payment-provider";
 
 impl WatchedProvider {
     /// Sends an operation, which must not be sent again in doubt before its outcome was asked for.
+    ///
+    /// Who could not note the doubt, because its database was away, knows no more than one that
+    /// crashed: it is given the operation again once its claim is over, and repeats it by its key.
+    /// So a doubt counts for half of a claim.
     async fn operate<T: Send>(
         &self,
         order: OrderId,
@@ -146,13 +152,16 @@ impl WatchedProvider {
         call: impl Future<Output = Result<T, ProviderError>> + Send,
     ) -> Result<T, ProviderError> {
         let doubt = format!("{order} {key}");
-        let mine = |process: &String| *process == self.watch.process;
+        let sent = Instant::now();
+        let mine = |(process, since): &(String, Instant)| {
+            *process == self.watch.process && since.elapsed() < CLAIM / 2
+        };
         if self.watch.laws.doubts().get(&doubt).is_some_and(mine) {
             let what = format!("was sent {key} again while in doubt");
             self.watch.tell(PROVIDER, vec![("RTY-2", what)]);
         }
         let sending = self.watch.sent(PROVIDER, None);
-        let doubted = Doubted { watch: &self.watch, doubt: Some(doubt) };
+        let doubted = Doubted { watch: &self.watch, doubt: Some(doubt), sent };
         let answer = call.await;
         doubted.end(of_result(&answer) == Ended::Unknown);
         sending.end(of_result(&answer));
@@ -164,6 +173,7 @@ impl WatchedProvider {
 struct Doubted<'a> {
     watch: &'a Watch,
     doubt: Option<String>,
+    sent: Instant,
 }
 
 impl Doubted<'_> {
@@ -177,7 +187,8 @@ impl Doubted<'_> {
 impl Drop for Doubted<'_> {
     fn drop(&mut self) {
         if let Some(doubt) = self.doubt.take() {
-            self.watch.laws.doubts().insert(doubt, self.watch.process.clone());
+            let left = (self.watch.process.clone(), self.sent);
+            self.watch.laws.doubts().insert(doubt, left);
         }
     }
 }
