@@ -132,16 +132,31 @@ fn one_load_call_locks_in_id_order_whatever_the_order_asked_for() {
 }
 
 #[test]
-fn a_row_that_does_not_exist_is_not_locked_and_its_second_creator_conflicts() {
+fn a_row_that_does_not_exist_is_locked_and_its_second_creator_finds_it() {
     let world = World::new();
     world.run(async {
         let mut first = world.store("a").begin().await.unwrap();
+        assert_eq!(first.load(&[thing("k")]).await.unwrap()[0].version, Version::ABSENT);
         let mut second = world.store("b").begin().await.unwrap();
-        for unit in [&mut first, &mut second] {
-            assert_eq!(unit.load(&[thing("k")]).await.unwrap()[0].version, Version::ABSENT);
-        }
+        let mut second = Begun::new(async move {
+            let loaded = second.load(&[thing("k")]).await;
+            (second, loaded)
+        });
+        assert!(second.poll().is_none(), "the second did not wait for the first's end");
         first.save(&thing("k"), Version::ABSENT, body("x")).await.unwrap();
-        let mut second = begin_save(second, "k", 0);
+        first.commit().await.unwrap();
+        let (_, loaded) = second.poll().unwrap();
+        assert_eq!(loaded.unwrap()[0].version, Version::new(1));
+    });
+}
+
+#[test]
+fn who_creates_without_a_load_waits_and_conflicts() {
+    let world = World::new();
+    world.run(async {
+        let mut first = world.store("a").begin().await.unwrap();
+        first.save(&thing("k"), Version::ABSENT, body("x")).await.unwrap();
+        let mut second = begin_save(world.store("b").begin().await.unwrap(), "k", 0);
         assert!(second.poll().is_none(), "the second did not wait for the first's end");
         first.commit().await.unwrap();
         let (_, saved) = second.poll().unwrap();
@@ -206,7 +221,7 @@ fn whoever_waits_learns_at_once_that_the_server_or_its_connection_is_gone() {
 }
 
 #[test]
-fn a_row_inserted_while_a_load_waits_is_not_among_its_rows() {
+fn a_row_inserted_while_a_load_waits_is_among_its_rows() {
     let world = World::new();
     world.run(async {
         put(world.store("a").as_ref(), "a", 0).await.unwrap();
@@ -221,6 +236,6 @@ fn a_row_inserted_while_a_load_waits_is_not_among_its_rows() {
         drop(holder);
         let (_, loaded) = both.poll().unwrap();
         let versions: Vec<_> = loaded.unwrap().iter().map(|state| state.version.get()).collect();
-        assert_eq!(versions, [1, 0], "the statement's snapshot is older than the row");
+        assert_eq!(versions, [1, 1], "what is locked is read as it was committed last");
     });
 }

@@ -149,7 +149,7 @@ fn two_commands_that_create_one_aggregate_both_take_effect() {
     let execute = |note| execute(store.as_ref(), &env, SOURCE, (&cause, attempts), note);
     let results = world.time.run(join(execute(&one), execute(&two)));
     assert_eq!(results, (Ok(Version::new(1)), Ok(Version::new(2))));
-    assert_eq!(two.runs(), 2, "the second met the first's row, loaded and decided again");
+    assert_eq!(two.runs(), 1, "the second waited for the first, loaded its row and decided once");
     assert_eq!(world.seen("a"), [1, 2]);
 }
 
