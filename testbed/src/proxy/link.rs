@@ -129,8 +129,8 @@ fn write(shared: &Shared, link: &Link, direction: Direction, receiver: Receiver<
             return;
         }
         if let Some(rule) = link.answered(direction) {
-            shared.cut(link);
-            return rule.done();
+            rule.done();
+            return shared.cut(link);
         }
         let rule = shared.matched(direction, &passed, &chunk.bytes);
         if let Some((CutAt::Answer, rule)) = &rule {
@@ -144,15 +144,15 @@ fn write(shared: &Shared, link: &Link, direction: Direction, receiver: Receiver<
             return shared.cut(link);
         }
         if let Some((CutAt::Before | CutAt::After, rule)) = rule {
-            shared.cut(link);
-            return rule.done();
+            rule.done();
+            return shared.cut(link);
         }
         remember(&mut passed, &chunk.bytes);
     }
     match link.answered(direction) {
         Some(rule) => {
-            shared.cut(link);
             rule.done();
+            shared.cut(link);
         }
         // The other direction may go on.
         None => drop(to.shutdown(Shutdown::Write)),

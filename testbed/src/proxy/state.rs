@@ -17,7 +17,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Tells whether it has cut.
+    /// Tells whether it cuts or has cut: whoever saw a connection end by it is told so.
     #[must_use]
     pub fn hit(&self) -> bool {
         self.cut.load(Ordering::Acquire)

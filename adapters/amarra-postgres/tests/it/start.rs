@@ -79,7 +79,7 @@ async fn every_way_to_start_says_what_is_wrong() {
     let rule = proxy.cut_when(Direction::Up, b"server_version_num", CutAt::Before);
     // Not in a hurry: it has to get as far as the cut, however busy the machine is.
     let gone = refused(PgDatabase::connect(PgConfig::new(url))).await;
-    assert!(rule.hit(), "the connection was not cut");
+    assert!(rule.hit(), "the connection was not cut: {gone}");
     assert_eq!(gone.class(), Class::Transient);
 
     // A newer release has been here.
