@@ -229,7 +229,8 @@ impl Breaker {
         let outcome = judge(&out);
         guard.disarm();
         let now = clock();
-        if !self.finish_quick(now, (token, started), outcome) {
+        let took = now.as_nanos().saturating_sub(started.as_nanos());
+        if !self.finish_quick(took, now.as_nanos(), token, outcome) {
             self.finish_rest(now, (token, started), outcome);
         }
         Ok(out)
@@ -331,28 +332,21 @@ impl Breaker {
             }
             return self.finish_rest(now, of, outcome);
         }
-        let mut now = now.read();
-        if N::KNOWN {
-            now = Monotonic::from_nanos(self.engine.see(now.as_nanos()));
-        }
-        if self.finish_quick(now, of, outcome) {
+        let now = now.read();
+        // A call is timed by its own two readings, and counted at the latest time anybody read.
+        let at = if N::KNOWN { self.engine.see(now.as_nanos()) } else { now.as_nanos() };
+        let took = now.as_nanos().saturating_sub(of.1.as_nanos());
+        if self.finish_quick(took, at, of.0, outcome) {
             return Finish::Recorded;
         }
         self.finish_rest(now, of, outcome)
     }
 
-    /// Counts the usual end of a call that is timed; false, and nothing counted, when it is not.
+    /// Counts the usual end of a call that took `took` and ended at `at`; false, and nothing
+    /// counted, when it is not.
     #[inline(always)]
-    fn finish_quick(
-        &self,
-        now: Monotonic,
-        (token, started): (Token, Monotonic),
-        outcome: Outcome,
-    ) -> bool {
-        let took = now.as_nanos().saturating_sub(started.as_nanos());
-        outcome == Outcome::Ok
-            && !self.engine.is_slow(took)
-            && self.engine.finish_timed(token, now.as_nanos())
+    fn finish_quick(&self, took: u64, at: u64, token: Token, outcome: Outcome) -> bool {
+        outcome == Outcome::Ok && !self.engine.is_slow(took) && self.engine.finish_timed(token, at)
     }
 
     /// Counts the end of a call of which nothing is known but what is given.

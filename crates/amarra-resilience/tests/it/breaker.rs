@@ -101,6 +101,17 @@ fn time_spent_waiting_before_the_call_is_not_its_slowness() {
     assert_eq!(breaker.snapshot().state, State::Closed);
 }
 
+/// A thread that was put aside between reading the clock and reporting is late, its callee is not.
+#[test]
+fn a_call_is_timed_by_its_own_readings_whatever_others_read_since() {
+    let slow_calls = Some(SlowCalls { after: ms(100), rate: PerMille::percent(50) });
+    let (breaker, _) = breaker(Config { slow_calls, calls_min: 1, ..exact() });
+    let early = breaker.admit(at(0)).unwrap();
+    breaker.admit(at(200)).unwrap().finish(at(250), OK);
+    early.finish(at(99), OK);
+    assert_eq!(breaker.snapshot().state, State::Closed);
+}
+
 #[test]
 fn a_permit_of_a_period_that_ended_badly_is_not_confirmed() {
     let (breaker, _) = breaker(exact());
