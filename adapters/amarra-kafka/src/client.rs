@@ -1,5 +1,7 @@
 //! What every client of the cluster has in common.
 
+use std::time::Duration;
+
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -10,6 +12,15 @@ use crate::config::KafkaConfig;
 
 /// How soon a lost connection is made again, in milliseconds, and at the latest.
 const RECONNECT: (&str, &str) = ("20", "500");
+
+/// Time to poll a producer for: so many milliseconds and a little more.
+///
+/// The wrapper waits for the whole milliseconds that are left of it, again and again until none of
+/// it is left, and does not wait at all for less than one. Asked for exactly 50 it waits for 49 and
+/// spins for the rest; what this adds is over by the time a wait for all 50 has woken.
+pub(crate) const fn whole(millis: u64) -> Duration {
+    Duration::from_micros(millis.saturating_mul(1_000).saturating_add(20))
+}
 
 /// Makes the properties that every client shares: where the cluster is, and how long it may take.
 pub(crate) fn client(config: &KafkaConfig) -> ClientConfig {

@@ -11,13 +11,13 @@ use rdkafka::error::{KafkaError as DriverError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use crate::client::{Quiet, client};
+use crate::client::{Quiet, client, whole};
 use crate::config::KafkaConfig;
 
 /// How long the follower waits for a record before it looks whether it is to end.
 const FOLLOW: Duration = Duration::from_millis(100);
 /// How long a claim waits for its report before it looks again.
-const REPORT: Duration = Duration::from_millis(1);
+const REPORT: Duration = whole(1);
 
 /// Why an epoch is not admitted.
 #[derive(Debug)]

@@ -26,8 +26,6 @@ pub(super) struct Flight {
     failed: AtomicBool,
     failures: Mutex<Failures>,
     changed: Notify,
-    /// Nobody needs this client any more.
-    released: AtomicBool,
     /// Nothing is delivered any more.
     dead: AtomicBool,
     deadline: Mutex<Option<Instant>>,
@@ -72,7 +70,6 @@ impl Flight {
             failed: AtomicBool::new(false),
             failures: Mutex::default(),
             changed: Notify::new(),
-            released: AtomicBool::new(false),
             dead: AtomicBool::new(false),
             deadline: Mutex::default(),
         }
@@ -104,6 +101,18 @@ impl Flight {
         }
     }
 
+    /// The same, for as long as the window may take; `false` when something is too late.
+    pub(super) async fn settled_in_time(&self) -> bool {
+        let deadline = *lock(&self.deadline);
+        match deadline {
+            Some(at) => tokio::time::timeout_at(at.into(), self.settled()).await.is_ok(),
+            None => {
+                self.settled().await;
+                true
+            }
+        }
+    }
+
     /// Tells whether a record of the window failed.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::SeqCst)
@@ -127,16 +136,11 @@ impl Flight {
         prefix.min(of)
     }
 
-    /// Says that nobody needs the client any more.
-    pub(super) fn release(&self) {
-        self.released.store(true, Ordering::SeqCst);
-    }
-
-    /// Tells whether the client is to end: nobody needs it, or records are overdue.
+    /// Tells whether the client is to end: it did already, or records are overdue.
     pub(super) fn is_over(&self) -> bool {
         let overdue = || lock(&self.deadline).is_some_and(|at| at <= Instant::now());
         let waiting = self.messages.load(Ordering::SeqCst) > 0;
-        self.released.load(Ordering::SeqCst) || (waiting && overdue())
+        self.is_dead() || (waiting && overdue())
     }
 
     /// Says that nothing is delivered any more.
@@ -146,7 +150,7 @@ impl Flight {
 
     /// Tells whether nothing is delivered any more.
     pub(super) fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::SeqCst) || self.released.load(Ordering::SeqCst)
+        self.dead.load(Ordering::SeqCst)
     }
 
     fn acknowledge(&self, index: usize) {

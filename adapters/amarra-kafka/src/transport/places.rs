@@ -142,7 +142,7 @@ mod tests {
         let publish = Publish { topic: topic.clone(), record };
         let mut places = Places::default();
         places.learn(&topic, 1);
-        let mut fits = |places: &mut Places, bytes| places.fits(&publish, bytes, 10);
+        let fits = |places: &mut Places, bytes| places.fits(&publish, bytes, 10);
         assert!(fits(&mut places, 4) && fits(&mut places, 6) && !fits(&mut places, 1));
         places.begin();
         assert!(fits(&mut places, 11), "a record that is larger than a batch goes alone");

@@ -177,7 +177,7 @@ impl KafkaSession {
 
     /// Makes the client, unless there is one.
     pub(super) async fn connect(&mut self) -> Result<(), PublishError> {
-        if self.client.as_ref().is_some_and(|client| !client.flight.is_dead()) {
+        if self.client.as_ref().is_some_and(|client| !client.flight().is_dead()) {
             return Ok(());
         }
         self.client = None;
@@ -207,10 +207,10 @@ impl KafkaSession {
             self.given_up = None;
             return Ok(0);
         };
-        client.flight.settled().await;
+        client.settled().await;
         let committed = match (&mut self.committing, self.shared.config.mode) {
             (Some(commit), _) => matches!(commit.await, Ok(Ok(()))),
-            (None, mode) => mode == Mode::Idempotent && !client.flight.has_failed(),
+            (None, mode) => mode == Mode::Idempotent && !client.flight().has_failed(),
         };
         self.committing = None;
         let given_up = self.given_up.take().unwrap_or_default();
@@ -434,26 +434,29 @@ impl KafkaSession {
 
     async fn send_window(&mut self, window: &[Publish]) -> Result<(), Trouble> {
         let gone = || Trouble::Lost { acked: 0, why: overdue() };
-        let flight = Arc::clone(&self.client.as_ref().ok_or_else(gone)?.flight);
-        let native = self.native().ok_or_else(gone)?;
+        let client = self.client.as_ref().ok_or_else(gone)?;
+        let (native, flight) = (client.native().ok_or_else(gone)?, client.flight());
         flight.begin(self.shared.config.delivery_timeout);
         let now = Instant::now();
         for (index, publish) in window.iter().enumerate() {
             let (partition, met) = self.places.of(publish, now);
             if !met {
-                flight.settled().await;
+                client.settled().await;
                 if flight.has_failed() {
                     break;
                 }
             }
             flight.take_off();
-            if let Err(e) = enqueue(&native, publish, partition, index) {
+            // What followed an end would be stored before what it threw away.
+            let over = flight.is_dead().then_some(Err(DriverError::Canceled));
+            let sent = over.unwrap_or_else(|| enqueue(&native, publish, partition, index));
+            if let Err(e) = sent {
                 flight.never_left(index, &e);
                 break;
             }
             self.handed = self.handed.map(|handed| handed.saturating_add(1));
             if !met {
-                flight.settled().await;
+                client.settled().await;
                 if flight.has_failed() {
                     break;
                 }
@@ -461,7 +464,7 @@ impl KafkaSession {
             }
         }
         drop(native);
-        flight.settled().await;
+        client.settled().await;
         if !flight.has_failed() {
             return Ok(());
         }
