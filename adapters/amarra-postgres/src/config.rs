@@ -58,6 +58,10 @@ pub struct PgConfig {
     pub rows_max: usize,
     /// Bytes of one outbox message's payload, at least 1; a larger one is refused.
     pub message_bytes_max: usize,
+    /// Bytes of messages, headers included, that a unit keeps until its commit, at most 64 MiB; what
+    /// it appends beyond them is sent at once, which is a round trip. 1 MiB holds what a batch of
+    /// messages appends; zero sends every append at once.
+    pub kept_bytes_max: usize,
     /// Shards of the outbox, at least 1; a message's shard is murmur2 of its partition key modulo
     /// this number. It never changes once messages were appended.
     pub shards: u16,
@@ -87,6 +91,7 @@ impl PgConfig {
             load_max: 1000,
             rows_max: 10_000,
             message_bytes_max: 1 << 20,
+            kept_bytes_max: 1 << 20,
             shards: 4,
             lease_max: Duration::from_secs(300),
             inbox: InboxConfig::default(),
@@ -121,6 +126,8 @@ impl PgConfig {
         require((1..=10_000).contains(&self.load_max), "load_max", "must be 1 to 10000")?;
         require(self.rows_max > 0, "rows_max", "must be at least 1")?;
         require(self.message_bytes_max > 0, "message_bytes_max", "must be at least 1")?;
+        let kept = self.kept_bytes_max <= 64 << 20;
+        require(kept, "kept_bytes_max", "must be at most 67108864")?;
         require(self.shards > 0, "shards", "must be at least 1")?;
         let windows = "must be a multiple of 64 from 64 to 65536";
         require(self.inbox.validate().is_ok(), "inbox.window_bits", windows)

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::config::PgConfig;
 use crate::error::{PgError, tx_error};
+use crate::sql::Argument;
 use crate::wake::Touched;
 use amarra_messaging::murmur2::choose;
 
@@ -78,16 +79,7 @@ impl PgOutbox {
         conn: &mut PgConnection,
         messages: &[Outgoing],
     ) -> Result<(), TxError> {
-        if messages.is_empty() {
-            return Ok(());
-        }
-        let rows = self.encode(messages)?;
-        if let [_] = messages {
-            let done = rows.bind_one(sqlx::query(ONE)).execute(conn).await;
-            return done.map(|_| ()).map_err(|e| tx_error(&e));
-        }
-        let done = rows.bind(sqlx::query(insert!("ORDER BY r.n"))).execute(conn).await;
-        done.map(|_| ()).map_err(|e| tx_error(&e))
+        self.encode(messages)?.insert(conn).await.map_err(|e| tx_error(&e))
     }
 
     /// Encodes messages for [`with_change`](Self::with_change).
@@ -166,6 +158,64 @@ impl OutboxRows {
         self.ids.push(message.envelope.id.as_uuid());
         self.headers.push(headers.into_bytes().into());
         self.payloads.push(value.into());
+    }
+
+    /// Returns how many bytes the rows hold, but for the few that are the same for each.
+    pub(crate) fn bytes(&self) -> usize {
+        let columns = [&self.keys, &self.headers, &self.payloads];
+        columns.iter().flat_map(|column| column.iter()).map(Vec::len).sum()
+    }
+
+    /// Refuses what the server would, before it is kept.
+    pub(crate) fn check(self) -> Result<Self, TxError> {
+        if self.topics.iter().any(|topic| topic.contains('\0')) {
+            let why = "PostgreSQL cannot store a NUL character".to_owned();
+            return Err(TxError::Corrupt { what: "topic".to_owned(), why });
+        }
+        Ok(self)
+    }
+
+    /// Adds rows behind these.
+    pub(crate) fn append(&mut self, mut later: Self) {
+        self.shards.append(&mut later.shards);
+        self.topics.append(&mut later.topics);
+        self.keys.append(&mut later.keys);
+        self.ids.append(&mut later.ids);
+        self.headers.append(&mut later.headers);
+        self.payloads.append(&mut later.payloads);
+    }
+
+    /// Inserts the rows in a round trip of their own.
+    pub(crate) async fn insert(self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let query = match self.shards.len() {
+            0 => return Ok(()),
+            1 => self.bind_one(sqlx::query(ONE)),
+            _ => self.bind(sqlx::query(insert!("ORDER BY r.n"))),
+        };
+        query.execute(conn).await.map(drop)
+    }
+
+    /// Adds the statement that inserts the rows along with others.
+    pub(crate) fn script(&self, execute: &mut impl FnMut(&str, &[Argument<'_>]) -> usize) {
+        let (shards, topics, ids) = (&self.shards, &self.topics, &self.ids);
+        let columns = [&self.keys, &self.headers, &self.payloads];
+        match (shards.as_slice(), topics.as_slice(), ids.as_slice(), columns.map(Vec::as_slice)) {
+            ([], ..) => {}
+            ([shard], [topic], [id], [[key], [headers], [payload]]) => {
+                let shard = Argument::Int(i64::from(*shard));
+                let [key, headers, payload] = [key, headers, payload].map(|b| Argument::Bytes(b));
+                let (topic, id) = (Argument::Text(topic), Argument::Uuid(*id));
+                execute("amarra_append", &[shard, topic, key, id, headers, payload]);
+            }
+            _ => {
+                let [keys, headers, payloads] = columns
+                    .map(|column| Argument::ByteArrays(column.iter().map(Vec::as_slice).collect()));
+                let shards = Argument::Ints(shards.iter().map(|s| i64::from(*s)).collect());
+                let topics = Argument::Texts(topics.iter().map(String::as_str).collect());
+                let ids = Argument::Uuids(ids.clone());
+                execute("amarra_append_all", &[shards, topics, keys, ids, headers, payloads]);
+            }
+        }
     }
 
     /// Binds `$1` to `$6` of [`ONE`] to the first row.

@@ -58,6 +58,18 @@ const PREPARED: &[(&str, &str)] = &[
          VALUES ($1, $2, $3, $4, $5, $6)",
     ),
     (
+        "amarra_append(smallint, text, bytea, uuid, bytea, bytea)",
+        "INSERT INTO outbox (shard, topic, key, ce_id, headers, payload) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    ),
+    (
+        "amarra_append_all(bigint[], text[], bytea[], uuid[], bytea[], bytea[])",
+        "INSERT INTO outbox (shard, topic, key, ce_id, headers, payload) \
+         SELECT r.shard, r.topic, r.key, r.ce_id, r.headers, r.payload \
+         FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY \
+             AS r (shard, topic, key, ce_id, headers, payload, n) ORDER BY r.n",
+    ),
+    (
         "amarra_head",
         "SELECT pg_current_xact_id()::text::bigint, number, hash FROM audit_head FOR UPDATE",
     ),
@@ -188,6 +200,9 @@ impl Script {
             }
             Argument::Text(text) => self.literal(text),
             Argument::Bytes(bytes) => self.hex(bytes),
+            Argument::Uuid(id) => {
+                let _ = write!(self.text, "'{id}'");
+            }
             Argument::Ints(values) => {
                 self.array(values, "bigint", |s, v| {
                     let _ = write!(s.text, "{v}");
@@ -272,6 +287,7 @@ pub(crate) enum Argument<'a> {
     Int(i64),
     Text(&'a str),
     Bytes(&'a [u8]),
+    Uuid(uuid::Uuid),
     Ints(Vec<i64>),
     Texts(Vec<&'a str>),
     Uuids(Vec<uuid::Uuid>),

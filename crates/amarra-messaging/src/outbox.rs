@@ -16,7 +16,8 @@ use crate::message::{Epoch, Outgoing, Owner, Pos, Record, Seq, Shard, Topic};
 ///
 /// # Laws
 /// - OBX-1 a message becomes visible to the relay if and only if its transaction commits.
-/// - OBX-2 a sequence value is drawn at append, in append order within one transaction.
+/// - OBX-2 a sequence value is drawn when its message is appended or later, but before the commit,
+///   and in append order within one transaction.
 /// - OBX-3 two messages of one key appended by transactions that lock the same aggregate first have
 ///   sequence values in commit order. Append after the lock, never before it.
 /// - OBX-4 a message larger than the bound is refused with [`TxError::TooLarge`] and nothing of

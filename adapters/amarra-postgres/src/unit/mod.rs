@@ -27,7 +27,7 @@ use crate::config::PgConfig;
 use crate::database::PgDatabase;
 use crate::error::{sqlstate, tx_error};
 use crate::idempotency;
-use crate::outbox::PgOutbox;
+use crate::outbox::{OutboxRows, PgOutbox};
 use crate::parking;
 use crate::sql::{Answer, Argument, Script, lock_key};
 use crate::timers;
@@ -36,11 +36,11 @@ use crate::wake::Touched;
 /// One READ COMMITTED transaction on a connection of its own.
 ///
 /// `load`, `load_view`, `first_parked` and `begin_idempotent` take advisory locks, which exist for
-/// absent rows as well and write nothing. `save`, `schedule`, `audit`, `write_view` and
-/// `record_response` are kept and sent at the commit: what a caller may know of them before,
-/// whether a version fits, was read under the lock. `enqueue`, `park` and `unpark` are sent at
-/// once: their sequence values and their waits are part of their laws. So is `admit` by id; by
-/// position and by offset it locks and reads once and is then kept.
+/// absent rows as well and write nothing. `save`, `schedule`, `audit`, `write_view`,
+/// `record_response` and `enqueue` are kept and sent at the commit: what a caller may know of them
+/// before, whether a version fits, was read under the lock. `park` and `unpark` are sent at once:
+/// their tickets and their waits are part of their laws. So is `admit` by id; by position and by
+/// offset it locks and reads once and is then kept.
 ///
 /// # Invariant
 /// A call that failed, or was dropped half-way, leaves the unit refused: it cannot commit.
@@ -364,13 +364,19 @@ impl UnitOfWork for PgUnit {
 impl Outbox for PgUnit {
     async fn enqueue(&mut self, messages: &[Outgoing]) -> Result<(), TxError> {
         self.open()?;
-        self.touched = true;
         let outbox = PgOutbox::new(self.config());
+        let rows = match outbox.encode(messages).and_then(OutboxRows::check) {
+            Ok(rows) => rows,
+            Err(e) => return self.fail(e),
+        };
         self.enqueued.merge(outbox.touched(messages));
-        let appended = self
-            .call(|conn| Box::pin(async move { Ok(outbox.enqueue(conn, messages).await) }))
-            .await?;
-        appended.or_else(|e| self.fail(e))
+        self.writes.outbox.append(rows);
+        if self.writes.outbox.bytes() <= self.config().kept_bytes_max {
+            return Ok(());
+        }
+        self.touched = true;
+        let rows = std::mem::take(&mut self.writes.outbox);
+        self.call(|conn| Box::pin(rows.insert(conn))).await
     }
 }
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::inbox::Admissions;
 use crate::config::PgConfig;
 use crate::idempotency::KeyName;
+use crate::outbox::OutboxRows;
 use crate::sql::{Argument, Script, lock_key};
 
 /// The longest timer, a hundred years: more does not fit the server's timestamps.
@@ -58,6 +59,8 @@ pub(super) struct Writes {
     pub(super) audit: Vec<AuditDraft>,
     pub(super) views: BTreeMap<ViewName, View>,
     pub(super) admissions: Admissions,
+    /// In the order they were appended in.
+    pub(super) outbox: OutboxRows,
 }
 
 impl Writes {
@@ -88,6 +91,8 @@ impl Writes {
         }
         self.write_views(config, &mut execute);
         self.admissions.script(&mut execute);
+        // Last, when every lock of the unit is held: whoever comes later draws higher values.
+        self.outbox.script(&mut execute);
         updated
     }
 

@@ -53,6 +53,9 @@ fn now<T>(work: impl Future<Output = T>) -> T {
 
 /// Which server.
 pub(crate) trait Version: Send + Sync + 'static {
+    /// What units keep of their appends until the commit.
+    const KEPT_BYTES_MAX: usize = 1 << 20;
+
     fn server() -> &'static Server;
 }
 
@@ -70,6 +73,17 @@ impl Version for V15 {
     fn server() -> &'static Server {
         static SERVER: OnceLock<Server> = OnceLock::new();
         SERVER.get_or_init(|| Server::start(PgVersion::V15))
+    }
+}
+
+/// Units that send every append at once: more orders of draws and commits come about.
+pub(crate) struct AtOnce<V>(PhantomData<V>);
+
+impl<V: Version> Version for AtOnce<V> {
+    const KEPT_BYTES_MAX: usize = 0;
+
+    fn server() -> &'static Server {
+        V::server()
     }
 }
 
@@ -94,10 +108,11 @@ pub(crate) struct Pg<V> {
     version: PhantomData<V>,
 }
 
-impl<V> Pg<V> {
+impl<V: Version> Pg<V> {
     fn config(url: String) -> PgConfig {
         PgConfig {
             message_bytes_max: 64 << 10,
+            kept_bytes_max: V::KEPT_BYTES_MAX,
             connections_max: 12,
             resolve_timeout: RESOLVE,
             inbox: inbox::config(),

@@ -14,6 +14,7 @@ mod conformance;
 mod differential;
 mod full;
 mod inbox;
+mod kept;
 mod litmus;
 mod outbox_bed;
 mod own;
