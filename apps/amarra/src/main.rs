@@ -27,6 +27,10 @@ use clap::Parser;
 use crate::args::{Args, Verb};
 use crate::refusal::Failure;
 
+/// For the C libraries as well: librdkafka and SQLite free on one thread what another one allocated.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
