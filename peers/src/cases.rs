@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use amarra_resilience::breaker::{Breaker, Config, Outcome, SlowCalls};
 use amarra_resilience::retry::{Budget, BudgetConfig};
-use amarra_resilience::tower::BreakerLayer;
-use amarra_resilience::{Monotonic, PerMille};
+use amarra_resilience::tower::{BreakerLayer, Shared};
+use amarra_resilience::{Monotonic, PerMille, Ticks};
 use tower::retry::budget::{Budget as _, TpsBudget};
 use tower::{Layer, Service};
 
@@ -30,7 +30,7 @@ pub(crate) const ALL: &[Entry] = &[
     ("closed-success", 1, closed, 300),
     ("closed-success-2-threads", 2, closed, 100),
     ("slow-call", 1, slow, 500),
-    ("tower-layer", 1, layers, 50),
+    ("tower-layer", 1, layers, 40),
     ("reject", 1, reject, 250),
     ("budget-deposit", 1, deposits, 50),
     ("budget-deposit-2-threads", 2, deposits, 50),
@@ -162,8 +162,9 @@ where
 }
 
 fn layers() -> Made {
-    let ours = Arc::new(breaker(Config::default())?);
-    let leaked: &'static Breaker = Box::leak(Box::new(breaker(Config::default())?));
+    let shared = || breaker(Config::default()).map(Shared::new);
+    let counted = Arc::new(breaker(Config::default())?);
+    let borrowed: &'static Breaker = Box::leak(Box::new(breaker(Config::default())?));
     let long = Duration::from_secs(600);
     let old = tower_circuitbreaker::circuit_breaker_builder::<u32, u32>()
         .sliding_window_size(100)
@@ -179,15 +180,17 @@ fn layers() -> Made {
         .slow_call_duration_threshold(Duration::from_secs(1))
         .slow_call_rate_threshold(0.5)
         .build()?;
-    let ticks = ticking();
-    let timed: &'static Breaker = Box::leak(Box::new(breaker(slow_calls())?));
+    // As in a `static`, where a program has one tick.
+    let ticks: &'static Ticks = Box::leak(Box::new(ticking()));
+    let timed = Shared::new(breaker(slow_calls())?);
     Ok(vec![
         served("bare", Echo),
-        served("amarra", BreakerLayer::new(leaked, exact).layer(Echo)),
-        served("amarra, in an Arc", BreakerLayer::new(ours, exact).layer(Echo)),
+        served("amarra", BreakerLayer::new(shared()?, exact).layer(Echo)),
+        served("amarra, borrowed", BreakerLayer::new(borrowed, exact).layer(Echo)),
+        served("amarra, in an Arc", BreakerLayer::new(counted, exact).layer(Echo)),
         served("tower-circuitbreaker", old.layer(Echo)),
         served("tower-resilience", new.layer(Echo)),
-        served("amarra, slow calls", BreakerLayer::new(timed, move || ticks.now()).layer(Echo)),
+        served("amarra, slow calls", BreakerLayer::new(timed, || ticks.now()).layer(Echo)),
         served("tower-resilience, slow calls", slow.layer(Echo)),
     ])
 }

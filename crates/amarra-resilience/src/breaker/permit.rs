@@ -52,19 +52,6 @@ impl<'a> Permit<'a> {
         }
     }
 
-    /// Takes the permit apart from its breaker, for a future that holds the breaker itself.
-    #[cfg(feature = "tower")]
-    #[inline(always)]
-    pub(crate) fn into_ticket(self) -> Ticket {
-        let ticket = Ticket {
-            token: self.token,
-            started: self.started,
-            unwinding_before: self.unwinding_before,
-        };
-        core::mem::forget(self);
-        ticket
-    }
-
     #[inline(always)]
     pub(crate) fn watched<C: Fn() -> Monotonic + Copy>(self, clock: C) -> Watched<'a, C> {
         let (breaker, token, started) = (self.breaker, self.token, self.started);
@@ -133,6 +120,19 @@ pub(crate) struct Watched<'a, C: Fn() -> Monotonic + Copy> {
 }
 
 impl<C: Fn() -> Monotonic + Copy> Watched<'_, C> {
+    /// Takes the permit apart from its breaker, for a future that holds the breaker itself.
+    #[cfg(feature = "tower")]
+    #[inline(always)]
+    pub(crate) fn into_ticket(self) -> Ticket {
+        let ticket = Ticket {
+            token: self.token,
+            started: self.started,
+            unwinding_before: self.unwinding_before,
+        };
+        core::mem::forget(self);
+        ticket
+    }
+
     #[inline(always)]
     pub(crate) fn finish(self, outcome: Outcome) {
         let (breaker, token, started, clock) = (self.breaker, self.token, self.started, self.clock);

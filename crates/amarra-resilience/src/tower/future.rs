@@ -83,9 +83,11 @@ where
         match (stage, this.inner.as_pin_mut()) {
             (Stage::Sent(ticket), Some(inner)) => {
                 let answer = ready!(inner.poll(cx));
-                *this.stage = Stage::Over;
                 let (breaker, clock, judge) = this.guard;
-                breaker.redeem(ticket, &*clock, judge.judge(&answer));
+                // A judge that panics leaves the call to the drop, as a panic of the call does.
+                let outcome = judge.judge(&answer);
+                *this.stage = Stage::Over;
+                breaker.redeem(ticket, &*clock, outcome);
                 Poll::Ready(answer.map_err(Refused::Inner))
             }
             (Stage::Refused(refused), _) => {

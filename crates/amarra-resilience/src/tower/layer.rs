@@ -1,11 +1,10 @@
 //! Puts a breaker around a service.
 
-use std::ops::Deref;
-
 use tower_layer::Layer;
 
 use super::service::BreakerService;
-use crate::breaker::{Breaker, Outcome};
+use super::shared::Handle;
+use crate::breaker::Outcome;
 use crate::time::Monotonic;
 
 /// Says what an answer means for the health of its callee.
@@ -34,21 +33,23 @@ impl<T, E, F: Fn(&Result<T, E>) -> Outcome> Judge<T, E> for F {
 
 /// Makes a [`BreakerService`] of a service.
 ///
-/// `B` is how the breaker is held: an `Arc`, or a reference where the service does not outlive it,
-/// which saves the two atomic operations of counting references for each call.
+/// `B` is how the breaker is held ([`Handle`] compares the ways): a [`Shared`](super::Shared), an
+/// `Arc`, or a reference where the services do not outlive it. The clock is cloned for each call:
+/// let it own nothing that has to be counted, as a [`Ticks`](crate::Ticks) in a `static`.
 ///
 /// # Example
 /// ```
-/// use std::sync::Arc;
-/// use amarra_resilience::{Breaker, Monotonic, breaker};
-/// use amarra_resilience::tower::BreakerLayer;
+/// use amarra_resilience::{Breaker, Ticks, breaker};
+/// use amarra_resilience::tower::{BreakerLayer, Shared};
 /// use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # futures_util::FutureExt::now_or_never(async {
-/// let breaker = Arc::new(Breaker::new("provider", breaker::Config::default(), 42)?);
-/// let clock = || Monotonic::from_nanos(0);
+/// // Wound every millisecond by a task of the program.
+/// static TICKS: Ticks = Ticks::new();
+///
+/// let breaker = Shared::new(Breaker::new("provider", breaker::Config::default(), 42)?);
 /// let mut provider = ServiceBuilder::new()
-///     .layer(BreakerLayer::new(breaker, clock))
+///     .layer(BreakerLayer::new(breaker, || TICKS.now()))
 ///     .service(service_fn(|amount: u32| async move { Ok::<_, std::fmt::Error>(amount) }));
 /// assert_eq!(provider.ready().await?.call(7).await?, 7);
 /// # Ok(()) }).ok_or("pending")?
@@ -65,7 +66,7 @@ impl<B, C> BreakerLayer<B, C> {
     /// Makes a layer that counts every error as a failure; `clock` is read only when it is needed.
     pub fn new(breaker: B, clock: C) -> Self
     where
-        B: Deref<Target = Breaker> + Clone,
+        B: Handle,
         C: Fn() -> Monotonic + Clone,
     {
         Self { breaker, clock, judge: ByResult }

@@ -9,9 +9,11 @@ mod future;
 mod layer;
 mod limit;
 mod service;
+mod shared;
 
 pub use error::Refused;
 pub use future::ResponseFuture;
 pub use layer::{BreakerLayer, ByResult, Judge};
 pub use limit::{LimitFuture, LimitLayer, LimitService};
 pub use service::BreakerService;
+pub use shared::{Handle, Lent, Shared};

@@ -1,6 +1,5 @@
 //! A service behind a breaker.
 
-use std::ops::Deref;
 use std::task::{Context, Poll};
 
 use tower_service::Service;
@@ -8,7 +7,8 @@ use tower_service::Service;
 use super::error::Refused;
 use super::future::ResponseFuture;
 use super::layer::Judge;
-use crate::breaker::{Breaker, Rejected};
+use super::shared::Handle;
+use crate::breaker::Rejected;
 use crate::time::Monotonic;
 
 /// A service behind a breaker.
@@ -48,13 +48,13 @@ impl<S: Clone, B: Clone, C: Clone, J: Clone> Clone for BreakerService<S, B, C, J
 impl<S, Req, B, C, J> Service<Req> for BreakerService<S, B, C, J>
 where
     S: Service<Req>,
-    B: Deref<Target = Breaker> + Clone,
+    B: Handle,
     C: Fn() -> Monotonic + Clone,
     J: Judge<S::Response, S::Error> + Clone,
 {
     type Response = S::Response;
     type Error = Refused<Rejected, S::Error>;
-    type Future = ResponseFuture<S::Future, B, C, J>;
+    type Future = ResponseFuture<S::Future, B::Lent, C, J>;
 
     #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -68,16 +68,19 @@ where
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let guard = self.guard.clone();
+        let (breaker, clock, judge) = &self.guard;
+        let guard = (breaker.lend(), clock.clone(), judge.clone());
         if let Some(refused) = self.refused.take() {
             return ResponseFuture::refused(refused, guard);
         }
-        match self.guard.0.admit(&self.guard.1) {
+        match breaker.admit(clock) {
             // The inner service stays ready for the next call.
             Err(refused) => ResponseFuture::refused(refused, guard),
             Ok(permit) => {
-                let ticket = permit.into_ticket();
-                ResponseFuture::sent(self.inner.call(request), ticket, guard)
+                // A panic of the inner service is an end of the call too.
+                let watched = permit.watched(clock);
+                let inner = self.inner.call(request);
+                ResponseFuture::sent(inner, watched.into_ticket(), guard)
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::{Future, Ready, pending, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -10,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use amarra_resilience::Monotonic;
 use amarra_resilience::breaker::{Breaker, Config, Outcome, Registry, RegistryConfig, State};
 use amarra_resilience::limiter::{Limiter, LimiterConfig};
-use amarra_resilience::tower::{BreakerLayer, LimitLayer, Refused};
+use amarra_resilience::tower::{BreakerLayer, LimitLayer, Refused, Shared};
 use futures_util::FutureExt;
 use tower::{Layer, Service, service_fn};
 
@@ -53,6 +54,14 @@ fn once<S: Service<()>>(service: &mut S) -> Option<Result<S::Response, S::Error>
         Poll::Ready(Ok(())) => service.call(()).now_or_never(),
         Poll::Ready(Err(error)) => Some(Err(error)),
         Poll::Pending => None,
+    }
+}
+
+fn serve<S: Service<u32, Response = u32>>(service: &mut S, calls: u32) {
+    for n in 0..calls {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(service.poll_ready(&mut cx).is_ready());
+        assert_eq!(service.call(n).now_or_never().and_then(Result::ok), Some(n));
     }
 }
 
@@ -142,22 +151,42 @@ fn a_judge_says_what_an_answer_means() {
     assert_eq!(breaker.snapshot().state, State::Open);
 }
 
+/// BRK-3 for the parts of a call that are not the inner future.
+#[test]
+fn a_panic_of_the_inner_service_or_of_the_judge_is_a_failed_probe() {
+    let check = |panics: &str, probe: &mut dyn FnMut(&Breaker)| {
+        let breaker = Breaker::new("b", exact(), 1).unwrap();
+        trip(&breaker, at(0));
+        let panicked = catch_unwind(AssertUnwindSafe(|| probe(&breaker)));
+        assert!(panicked.is_err(), "{panics}");
+        let seen = breaker.snapshot();
+        assert_eq!((seen.state, seen.trips, seen.probes_out), (State::Open, 2, 0), "{panics}");
+        assert_eq!(breaker.admit(at(1000)).unwrap_err().retry_after, ms(2000), "{panics}");
+    };
+    check("the inner service", &mut |breaker| {
+        let inner = service_fn(|()| -> Ready<Result<u32, ()>> { panic!("no answer") });
+        _ = once(&mut BreakerLayer::new(breaker, || at(1000)).layer(inner));
+    });
+    check("the judge", &mut |breaker| {
+        let judge = |_: &Result<u32, &'static str>| -> Outcome { panic!("no verdict") };
+        let layer = BreakerLayer::new(breaker, || at(1000)).judged(judge);
+        _ = once(&mut layer.layer(callee(Ok(1))));
+    });
+}
+
 #[test]
 fn a_call_allocates_nothing() {
-    let breaker = Arc::new(Breaker::new("b", Config::default(), 1).unwrap());
-    let layer = BreakerLayer::new(Arc::clone(&breaker), || at(0));
-    let mut service = layer.layer(service_fn(|n: u32| ready(Ok::<_, ()>(n))));
-    let mut serve = |calls: u32| {
-        for n in 0..calls {
-            let mut cx = Context::from_waker(Waker::noop());
-            assert!(service.poll_ready(&mut cx).is_ready());
-            assert_eq!(service.call(n).now_or_never(), Some(Ok(n)));
-        }
+    let breaker = || Breaker::new("b", Config::default(), 1).unwrap();
+    let check = |serve: &mut dyn FnMut(u32)| {
+        // A busy breaker grows its cells once.
+        serve(5000);
+        assert_eq!(allocation_counter::measure(|| serve(5000)).count_total, 0);
     };
-    // A busy breaker grows its cells once.
-    serve(5000);
-    let info = allocation_counter::measure(|| serve(5000));
-    assert_eq!(info.count_total, 0);
+    let inner = || service_fn(|n: u32| ready(Ok::<_, ()>(n)));
+    let mut counted = BreakerLayer::new(Arc::new(breaker()), || at(0)).layer(inner());
+    check(&mut |calls| serve(&mut counted, calls));
+    let mut shared = BreakerLayer::new(Shared::new(breaker()), || at(0)).layer(inner());
+    check(&mut |calls| serve(&mut shared, calls));
     let config = Config { open_wait: ms(60_000), open_wait_max: ms(60_000), ..exact() };
     let breaker = Breaker::new("b", config, 1).unwrap();
     trip(&breaker, at(0));
