@@ -91,7 +91,9 @@ async fn backing(
     Ok(Some(Backing { storage, broker: Some(broker) }))
 }
 
-/// Connects to a service's database with the service's role.
+/// Connects to a service's database with the service's role, and checks that its outbox has as many
+/// shards as messages would be spread over: one in another shard than the one before it of its key
+/// could pass that.
 pub(crate) async fn database(
     config: &Config,
     name: Name,
@@ -101,13 +103,16 @@ pub(crate) async fn database(
     let url = config.secret(&key, section.database.as_ref())?;
     let bounds = pg_config(config, name, url.expose());
     let connected = PgDatabase::connect_with(bounds, &schema::migrations(name)).await;
-    connected.map_err(|e| {
+    let database = connected.map_err(|e| {
         let hint = match e {
             amarra_postgres::PgError::SchemaBehind { .. } => "; run `amarra migrate --config FILE`",
             _ => "",
         };
         Failure::refused(format!("{key}: {e}{hint}"))
-    })
+    })?;
+    let opened = Storage::Postgres(database.clone()).outbox_log(name.as_str()).await;
+    opened.refuse_for(&key)?;
+    Ok(database)
 }
 
 /// Returns the bounds of a service's database.

@@ -8,7 +8,7 @@ use amarra_kafka::{
     TopicSpec,
 };
 use amarra_messaging::{Consumer, Group, OutboxLog, Parked, Topic, Transport, TxError};
-use amarra_postgres::{PgDatabase, PgLogConfig, PgOutboxLog, PgReadModel, PgStore};
+use amarra_postgres::{PgDatabase, PgError, PgLogConfig, PgOutboxLog, PgReadModel, PgStore};
 use amarra_shop::ServicePorts;
 use amarra_shop::contract::topics as names;
 use amarra_sqlite::{MemberConfig, SqliteBus, SqliteDatabase};
@@ -71,7 +71,8 @@ impl Storage {
         Ok(match self {
             Self::Sqlite(database) => Arc::new(database.outbox_log()),
             Self::Postgres(database) => {
-                Arc::new(PgOutboxLog::open(database, PgLogConfig::new(source)).await.refuse()?)
+                let opened = PgOutboxLog::open(database, PgLogConfig::new(source)).await;
+                Arc::new(opened.map_err(|e| unopened(e, database.config().shards))?)
             }
         })
     }
@@ -83,6 +84,20 @@ impl Storage {
             Self::Postgres(database) => database.close().await,
         }
     }
+}
+
+/// Says why an outbox cannot be relayed; the shards it was made with are those it keeps.
+fn unopened(e: PgError, shards: u16) -> Failure {
+    Failure::refused(match e {
+        PgError::Setting { name: "shards", found, .. } => {
+            let made = found.trim_start_matches("not ");
+            format!(
+                "the outbox was made with {made} shards and keeps them, postgres.shards is \
+                 {shards}: set it to {made}"
+            )
+        }
+        e => e.to_string(),
+    })
 }
 
 /// A member of a consumer group.

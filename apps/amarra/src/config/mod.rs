@@ -123,6 +123,7 @@ impl Config {
             }
         }
         self.process.validate()?;
+        self.postgres.validate()?;
         self.kafka.validate()?;
         self.supervisor.validate()?;
         self.upkeep.validate()?;
@@ -133,6 +134,20 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_outbox_has_one_shard_unless_told_otherwise_and_never_none() {
+        let shards = |text: &str| {
+            let config: Config = toml::from_str(text).unwrap();
+            config.validate().map(|()| config.postgres.shards)
+        };
+        assert_eq!(shards(""), Ok(1));
+        assert_eq!(shards("[postgres]\nshards = 8"), Ok(8));
+        for wrong in ["0", "1025"] {
+            let why = shards(&format!("[postgres]\nshards = {wrong}")).unwrap_err();
+            assert!(why.contains("postgres.shards"), "{why}");
+        }
+    }
 
     #[test]
     fn the_example_shows_every_section_and_is_accepted() {

@@ -186,6 +186,7 @@ fn what_a_service_needs_is_looked_at_before_it_starts() {
     refused(&format!("{text}\n[kafka]\n"), &["duplicate"]);
     let more = text.replace("[kafka]\n", "[kafka]\npartitions = 5\n");
     refused(&more, &["partitions", "3", "wanted 5"]);
+    another_number_of_shards_is_refused(&shop, &text);
     let open = &text[..text.find("[http.tls]").unwrap()];
     let rest = &text[text.find("[kafka]").unwrap()..];
     refused(&format!("{open}{rest}"), &["http.internal_token", "http.tls"]);
@@ -202,6 +203,28 @@ fn what_a_service_needs_is_looked_at_before_it_starts() {
     sql("DELETE FROM _sqlx_migrations WHERE version >= 1002");
     refused(&text, &["lacks migration 1002", "amarra migrate"]);
     ends_with_its_supervisor(shop);
+}
+
+/// An outbox keeps its shards: with another number nothing starts that could write to it.
+fn another_number_of_shards_is_refused(shop: &Shop, text: &str) {
+    let sql = |sql: &str| shop.postgres.execute("amarra_orders", sql).unwrap();
+    sql("DO $$ BEGIN ASSERT (SELECT count(*) = 1 FROM outbox_shard); END $$");
+    let more = shop.file("more.toml");
+    std::fs::write(&more, text.replace("[kafka]\n", "[postgres]\nshards = 4\n[kafka]\n")).unwrap();
+    for verb in [
+        &["serve", "--service", "orders"][..],
+        &["inbox", "replay", "--service", "orders"],
+        &["outbox", "status", "--service", "orders"],
+    ] {
+        let output = shop.command().args(verb).arg("--config").arg(&more).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{verb:?}: {said}");
+        for part in ["services.orders.database", "1 shards", "postgres.shards is 4", "set it to 1"]
+        {
+            assert!(said.contains(part), "{verb:?}: {said:?} does not say {part:?}");
+        }
+    }
+    sql("DO $$ BEGIN ASSERT (SELECT count(*) = 1 FROM outbox_shard); END $$");
 }
 
 /// Makes an authority and a certificate of it for every process; returns the authority's file and
