@@ -23,6 +23,7 @@ pub mod inbox_offset;
 pub mod inbox_window;
 mod law;
 pub mod ledger;
+pub mod litmus;
 pub mod log;
 pub mod outbox;
 pub mod parking;

@@ -26,7 +26,8 @@ pub(crate) struct Server {
 impl Server {
     fn start(version: PgVersion) -> Self {
         let postgres = Postgres::start(version, PgOptions::default()).expect("a server");
-        runtime().block_on(async { prepare(&postgres, "laws_template").await });
+        // A template is copied while nobody is connected to it.
+        runtime().block_on(async { prepare(&postgres, "laws_template").await.close().await });
         Self { postgres, turn: Mutex::new(()), next: AtomicU64::new(0) }
     }
 

@@ -6,13 +6,10 @@ use amarra_core::SeededEntropy;
 use amarra_messaging::OutboxLog;
 use amarra_messaging::message::{Pos, Seq};
 use amarra_messaging::outbox::Cursor;
-use amarra_postgres::PgDatabase;
 use testbed::{Direction, PgOptions, PgVersion, Postgres, Proxy};
 
-use crate::bed::{
-    append, append_at_once, assert_read, database, drain, execute, leases, prepare, server, table,
-    until, wal, wal_config,
-};
+use crate::bed::{database, leases, prepare, table, until, wal, wal_config};
+use crate::outbox_bed::{append, append_at_once, assert_read, drain, execute, reconnected, server};
 
 const ALL: usize = 1000;
 
@@ -69,7 +66,7 @@ async fn an_invalidated_slot_costs_a_new_start(version: PgVersion) {
     };
     let server =
         tokio::task::block_in_place(|| Postgres::start(version, options)).expect("a server");
-    let db = PgDatabase::connect(prepare(&server, "lost").await).await.expect("connect");
+    let db = prepare(&server, "lost").await;
     let proxy = Proxy::start(server.addr()).expect("a proxy");
     let wal = wal(&db, wal_config(&db, proxy.addr())).await;
     drain(wal.log.as_ref(), 100, ALL).await;
@@ -121,7 +118,7 @@ async fn an_invalidated_slot_costs_a_new_start_on_15() {
 async fn a_crash_of_the_server_loses_no_row() {
     let started = || Postgres::start(PgVersion::V18, PgOptions::default());
     let server = tokio::task::block_in_place(started).expect("a server");
-    let db = PgDatabase::connect(prepare(&server, "crashed").await).await.expect("connect");
+    let db = prepare(&server, "crashed").await;
     let wal = wal(&db, wal_config(&db, server.addr())).await;
     drain(wal.log.as_ref(), 100, ALL).await;
     append(&db, &entropy(), "k", 1..=9).await;
@@ -129,10 +126,7 @@ async fn a_crash_of_the_server_loses_no_row() {
     tokio::task::block_in_place(|| server.crash()).expect("the server back");
     until(|| wal.log.status().streams == 2).await;
     let log: &dyn OutboxLog = wal.log.as_ref();
-    while log.lease(&"test".into(), 100, Duration::from_secs(60)).await.is_err() {}
-    for lease in leases(log, "test", Duration::from_secs(60)).await {
-        while log.resume(&lease).await.is_err() {}
-    }
+    reconnected(log).await;
     read.extend(drain(log, 4, ALL).await);
     assert_read(&read, &[("k", 1..=9)]);
     db.close().await;

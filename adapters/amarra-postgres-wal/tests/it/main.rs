@@ -12,5 +12,9 @@ mod bed;
 mod conformance;
 mod lasting;
 mod litmus;
+#[path = "../../../amarra-postgres/tests/it/litmus_writers.rs"]
+mod litmus_writers;
+#[path = "../../../amarra-postgres/tests/it/outbox_bed.rs"]
+mod outbox_bed;
 mod own;
 mod start;

@@ -8,9 +8,8 @@ use amarra_postgres::{PgDatabase, PgOutbox};
 use amarra_postgres_wal::WalConfig;
 use testbed::PgVersion;
 
-use crate::bed::{
-    Wal, append, append_at_once, assert_read, database, drain, message, server, wal, wal_config,
-};
+use crate::bed::{Wal, database, wal, wal_config};
+use crate::outbox_bed::{append, append_at_once, assert_read, drain, message, server};
 
 const ALL: usize = 1000;
 

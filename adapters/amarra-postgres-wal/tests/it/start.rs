@@ -5,7 +5,8 @@ use amarra_postgres::PgDatabase;
 use amarra_postgres_wal::{WalConfig, WalError, WalOutboxLog};
 use testbed::{PgAuth, PgOptions, PgVersion, Postgres};
 
-use crate::bed::{database, execute, options, prepare, server, table, wal, wal_config};
+use crate::bed::{database, options, prepare, table, wal, wal_config};
+use crate::outbox_bed::{execute, server};
 
 async fn refused(db: &PgDatabase, config: WalConfig) -> WalError {
     let opened = WalOutboxLog::open(table(db).await, options(db), config).await;
@@ -34,7 +35,7 @@ async fn a_server_that_writes_too_little_is_refused() {
     let options = PgOptions { settings, ..PgOptions::default() };
     let started = || Postgres::start(PgVersion::V15, options);
     let server = tokio::task::block_in_place(started).expect("a server");
-    let db = PgDatabase::connect(prepare(&server, "replica").await).await.expect("connect");
+    let db = prepare(&server, "replica").await;
     let error = refused(&db, wal_config(&db, server.addr())).await;
     assert_eq!(error, WalError::Level { found: "replica".into() });
     db.close().await;
@@ -46,7 +47,7 @@ async fn a_role_of_its_own_needs_the_attribute_and_nothing_else() {
     let options = PgOptions { auth: PgAuth::Scram, ..PgOptions::default() };
     let started = || Postgres::start(PgVersion::V18, options);
     let server = tokio::task::block_in_place(started).expect("a server");
-    let db = PgDatabase::connect(prepare(&server, "orders").await).await.expect("connect");
+    let db = prepare(&server, "orders").await;
     execute(
         &db,
         "CREATE ROLE orders_wal LOGIN REPLICATION PASSWORD 'first'; \

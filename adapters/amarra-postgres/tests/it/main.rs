@@ -16,6 +16,7 @@ mod full;
 mod inbox;
 mod kept;
 mod litmus;
+mod litmus_writers;
 mod outbox_bed;
 mod own;
 mod restored;

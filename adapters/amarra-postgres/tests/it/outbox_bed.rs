@@ -1,6 +1,8 @@
-//! Databases for the tests of the outbox, each fresh, on one private server a version.
+//! Databases for the tests of the outbox, each fresh, on one private server a version; the tests of
+//! amarra-postgres-wal use it too.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -110,27 +112,34 @@ pub(crate) async fn drain(log: &dyn OutboxLog, limit: usize, chunks: usize) -> V
     read
 }
 
-/// Commits messages of `key` at `versions`, each in a transaction of its own.
+/// Commits messages of `key` at `versions`, each in a transaction of its own; no relay is woken.
 pub(crate) async fn append(
     db: &PgDatabase,
     entropy: &dyn Entropy,
     key: &str,
-    versions: std::ops::RangeInclusive<u64>,
+    versions: RangeInclusive<u64>,
 ) {
     for version in versions {
-        let mut tx = db.pool().begin().await.expect("begin");
-        let outgoing = message(entropy, key, version);
-        PgOutbox::new(db.config()).enqueue(&mut tx, &[outgoing]).await.expect("enqueue");
-        tx.commit().await.expect("commit");
+        append_at_once(db, entropy, key, version..=version).await;
     }
+}
+
+/// Commits messages of `key` at `versions`, all in one transaction; no relay is woken.
+pub(crate) async fn append_at_once(
+    db: &PgDatabase,
+    entropy: &dyn Entropy,
+    key: &str,
+    versions: RangeInclusive<u64>,
+) {
+    let messages: Vec<_> = versions.map(|version| message(entropy, key, version)).collect();
+    let mut tx = db.pool().begin().await.expect("begin");
+    PgOutbox::new(db.config()).enqueue(&mut tx, &messages).await.expect("enqueue");
+    tx.commit().await.expect("commit");
 }
 
 /// Asserts that the versions of each key are exactly those of `expect`, in order.
 #[track_caller]
-pub(crate) fn assert_read(
-    read: &[(String, u64)],
-    expect: &[(&str, std::ops::RangeInclusive<u64>)],
-) {
+pub(crate) fn assert_read(read: &[(String, u64)], expect: &[(&str, RangeInclusive<u64>)]) {
     let mut found: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for (key, version) in read {
         found.entry(key).or_default().push(*version);
