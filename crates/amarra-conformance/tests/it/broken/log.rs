@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use amarra_core::{AggregateId, EventId, PartitionKey};
+use amarra_core::{AggregateId, EventId, PartitionKey, Version};
 use amarra_messaging::message::{Epoch, Owner, Seq, Shard};
 use amarra_messaging::outbox::{Chunk, Cursor, Lease, LogError, ParkedRow, Resumed};
 use amarra_messaging::wire;
@@ -109,6 +109,16 @@ impl BrokenLog {
                 chunk.rows.retain(|row| row.seq > *highest);
                 *highest = chunk.rows.last().map_or(*highest, |row| row.seq);
             }
+            Defect::LogInventsARow if chunk.last && !inner.told => {
+                if let Some(mut row) = chunk.rows.last().cloned() {
+                    let mut envelope = wire::envelope(&row.record).unwrap();
+                    envelope.partition_key = PartitionKey::from("nobody");
+                    envelope.subject_version = Version::new(1);
+                    row.record = wire::encode(&envelope, None);
+                    chunk.rows.push(row);
+                    inner.told = true;
+                }
+            }
             _ => {}
         }
     }
@@ -144,6 +154,7 @@ impl OutboxLog for BrokenLog {
         match self.defect {
             Defect::LogResumesWithoutParkedKeys => resumed.parked.clear(),
             Defect::LogResumesAtTheStart => resumed.cursor = Cursor::default(),
+            Defect::LogSkipsAPosition if resumed.cursor.cur.is_none() => resumed.cursor.pos.0 += 1,
             _ => {}
         }
         Ok(resumed)
@@ -160,6 +171,15 @@ impl OutboxLog for BrokenLog {
             cursor.cur = None;
         }
         let mut chunk = self.inner.next_chunk(lease, &cursor, limit).await?;
+        while self.is(Defect::LogPassesOverAKey) {
+            let last = chunk.rows.last().map(|row| row.seq);
+            chunk.rows.retain(|row| row.record.partition_key().as_str() != "key-7");
+            let (true, false, Some(last)) = (chunk.rows.is_empty(), chunk.last, last) else {
+                break;
+            };
+            cursor = Cursor { cur: Some(chunk.cur), last_seq: last, ..cursor };
+            chunk = self.inner.next_chunk(lease, &cursor, limit).await?;
+        }
         self.spoil(lease, &mut chunk);
         Ok(chunk)
     }
