@@ -10,6 +10,6 @@ pub mod transport;
 
 pub use admin::{KafkaAdmin, TopicSpec};
 pub use config::{KafkaConfig, Mode};
-pub use consumer::{ConsumerConfig, KafkaConsumer};
+pub use consumer::{ConsumerConfig, KafkaConsumer, KafkaEnds, KafkaLag};
 pub use error::KafkaError;
 pub use transport::KafkaTransport;

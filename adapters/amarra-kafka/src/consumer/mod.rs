@@ -2,6 +2,7 @@
 
 mod config;
 mod context;
+mod lag;
 mod lane;
 mod member;
 mod native;
@@ -23,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout_at};
 
 pub use config::{ConsumerConfig, Isolation, Protocol};
+pub use lag::{KafkaEnds, KafkaLag};
 
 use self::context::Client;
 use self::lane::Bounds;
@@ -121,6 +123,13 @@ impl KafkaConsumer {
     pub fn left(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut left = self.shared.left.subscribe();
         async move { drop(left.wait_for(|left| *left).await) }
+    }
+
+    /// Returns what tells how far the group is behind in this member's partitions, for as long as
+    /// the member is there; it keeps nobody in the group.
+    #[must_use]
+    pub fn lag(&self, ends: &KafkaEnds) -> KafkaLag {
+        KafkaLag::new(Arc::clone(&self.shared), ends.clone())
     }
 
     async fn commit_until(

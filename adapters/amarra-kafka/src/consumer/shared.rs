@@ -137,6 +137,11 @@ impl Shared {
         Ok(client)
     }
 
+    /// Returns the consumer of the library, to be let go of soon.
+    pub(super) fn client(&self) -> Option<Arc<Client>> {
+        self.lock().client.clone()
+    }
+
     /// Ends what [`committer`](Self::committer) began.
     pub(super) fn committed(&self) {
         self.lock().serve_until = Instant::now();

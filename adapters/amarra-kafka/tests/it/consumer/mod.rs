@@ -2,6 +2,7 @@
 
 mod flow;
 mod foreign;
+mod lag;
 mod membership;
 mod outage;
 mod raw;
