@@ -12,5 +12,5 @@ pub mod stream;
 pub use config::WalConfig;
 pub use error::WalError;
 pub use log::{WalOutboxLog, WalStatus};
-pub use setup::publish;
+pub use setup::{admit, publish};
 pub use stream::WalStream;

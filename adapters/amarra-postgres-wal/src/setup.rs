@@ -1,6 +1,7 @@
-//! Makes the publication that the stream reads.
+//! Makes the role that follows the log, and the publication that the stream reads.
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 
 use crate::config::is_name;
 use crate::error::WalError;
@@ -28,4 +29,49 @@ pub async fn publish(conn: &mut PgConnection, publication: &str) -> Result<(), W
     );
     let made = sqlx::raw_sql(AssertSqlSafe(sql)).execute(conn).await;
     made.map(drop).map_err(failed)
+}
+
+/// Makes a role that follows the log and does nothing else, or brings the one that is there to the
+/// same state, and lets it into one database; `admin` reaches the server as a superuser.
+///
+/// # Errors
+/// [`WalError::Level`] where the server writes too little into its log; [`WalError::Field`] for a
+/// name that is none or an empty password; [`WalError::Unavailable`] for what the server says.
+pub async fn admit(
+    admin: PgConnectOptions,
+    role: &str,
+    password: &str,
+    database: &str,
+) -> Result<(), WalError> {
+    for (field, name) in [("role", role), ("database", database)] {
+        if !is_name(name) {
+            return Err(WalError::Field { field, must: "a lower-case SQL name" });
+        }
+    }
+    if password.is_empty() || password.contains('\0') {
+        return Err(WalError::Field { field: "password", must: "not empty and without NUL" });
+    }
+    let failed = |e: sqlx::Error| WalError::Unavailable { why: e.to_string() };
+    let mut conn = admin.connect().await.map_err(failed)?;
+    let level: String =
+        sqlx::query_scalar("SHOW wal_level").fetch_one(&mut conn).await.map_err(failed)?;
+    if level != "logical" {
+        return Err(WalError::Level { found: level });
+    }
+    let there = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)";
+    let there: bool =
+        sqlx::query_scalar(there).bind(role).fetch_one(&mut conn).await.map_err(failed)?;
+    let verb = if there { "ALTER" } else { "CREATE" };
+    let secret = password.replace('\\', "\\\\").replace('\'', "''");
+    let sql = format!(
+        "SET password_encryption = 'scram-sha-256'; {verb} ROLE {role} LOGIN REPLICATION \
+         NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD E'{secret}'; \
+         GRANT CONNECT ON DATABASE {database} TO {role}"
+    );
+    // What the server says of a statement with a password in it is not passed on.
+    let made = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut conn).await;
+    made.map_err(|_| WalError::Unavailable {
+        why: format!("role {role} could not be made: is admin a superuser, is {database} there?"),
+    })?;
+    conn.close().await.map_err(failed)
 }
