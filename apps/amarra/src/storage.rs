@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use amarra_core::Environment;
 use amarra_kafka::{
-    ConsumerConfig, KafkaAdmin, KafkaConfig, KafkaConsumer, KafkaError, KafkaTransport, Mode,
-    TopicSpec,
+    ConsumerConfig, KafkaAdmin, KafkaConfig, KafkaConsumer, KafkaEnds, KafkaError, KafkaLag,
+    KafkaTransport, Mode, TopicSpec,
 };
 use amarra_messaging::{Consumer, Group, OutboxLog, Parked, Topic, Transport, TxError};
 use amarra_postgres::{PgDatabase, PgError, PgLogConfig, PgOutboxLog, PgReadModel, PgStore};
@@ -107,6 +107,8 @@ pub(crate) struct Member {
     /// Resolves once the member, dropped by then, has left its group: a process that ends before
     /// leaves its partitions to nobody for a while.
     pub(crate) left: BoxFuture<'static, ()>,
+    /// How far its group is behind, where the broker tells.
+    pub(crate) lag: Option<KafkaLag>,
 }
 
 /// The broker.
@@ -115,7 +117,7 @@ pub(crate) enum Broker {
     /// A file, for the services of this process.
     Bus(SqliteBus),
     /// A cluster.
-    Kafka(Box<(KafkaConfig, ConsumerConfig)>),
+    Kafka(Box<(KafkaConfig, ConsumerConfig, KafkaEnds)>),
 }
 
 impl Broker {
@@ -133,7 +135,8 @@ impl Broker {
         let session_timeout = config.kafka.session_timeout.0;
         let member = ConsumerConfig { session_timeout, ..ConsumerConfig::default() };
         member.validate().refuse_for("kafka")?;
-        Ok(Self::Kafka(Box::new((kafka, member))))
+        let ends = KafkaEnds::new(&kafka).refuse_for("kafka")?;
+        Ok(Self::Kafka(Box::new((kafka, member, ends))))
     }
 
     /// Returns the transport of the outbox that is called `source`.
@@ -153,14 +156,14 @@ impl Broker {
             Self::Bus(bus) => {
                 let member = bus.consumer(group.clone(), topics, MemberConfig::default());
                 let consumer = Box::new(member.refuse()?);
-                Ok(Member { consumer, left: Box::pin(async {}) })
+                Ok(Member { consumer, left: Box::pin(async {}), lag: None })
             }
             Self::Kafka(both) => {
-                let (config, member) = both.as_ref();
+                let (config, member, ends) = both.as_ref();
                 let member = KafkaConsumer::new(config, group.clone(), topics, member.clone());
                 let member = member.refuse_for("kafka")?;
-                let left = Box::pin(member.left());
-                Ok(Member { consumer: Box::new(member), left })
+                let (left, lag) = (Box::pin(member.left()), Some(member.lag(ends)));
+                Ok(Member { consumer: Box::new(member), left, lag })
             }
         }
     }
@@ -182,8 +185,10 @@ impl Broker {
             // Another group each time; without offsets the cluster forgets it by itself.
             Self::Kafka(_) => {
                 let group = Group::new(format!("{name}-{:016x}", env.entropy.next_u64()));
-                let Member { consumer, left } = self.consumer(&group, topics)?;
-                Ok(Member { consumer: Box::new(FromTheStart(consumer)), left })
+                let member = self.consumer(&group, topics)?;
+                let consumer = Box::new(FromTheStart(member.consumer));
+                // It commits nothing, so all would seem to wait.
+                Ok(Member { consumer, left: member.left, lag: None })
             }
         }
     }

@@ -13,6 +13,9 @@ pub(crate) struct PgUrl {
     pub(crate) database: String,
 }
 
+/// The port of a place that names none.
+const PORT: u16 = 5432;
+
 impl std::fmt::Debug for PgUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:***@{}/{}", self.role, self.place, self.database)
@@ -37,6 +40,18 @@ impl PgUrl {
             place: place.to_owned(),
             database: decoded(database).ok_or(form)?,
         })
+    }
+}
+
+impl PgUrl {
+    /// Returns the host, without the brackets of an address of IPv6, and the port; none when that
+    /// is no number.
+    pub(crate) fn host_and_port(&self) -> Option<(&str, u16)> {
+        let (host, port) = match self.place.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+            _ => (self.place.as_str(), PORT),
+        };
+        Some((host.trim_start_matches('[').trim_end_matches(']'), port))
     }
 }
 
@@ -67,6 +82,15 @@ mod tests {
         assert_eq!((url.role.as_str(), url.password.as_str()), ("orders", "p@ss"));
         assert_eq!((url.place.as_str(), url.database.as_str()), ("db:5432", "shop"));
         assert!(!shown.contains("p@ss"), "{shown}");
+        let place = |place: &str| {
+            let url = PgUrl::parse(&format!("postgres://a:b@{place}/c")).unwrap();
+            url.host_and_port().map(|(host, port)| (host.to_owned(), port))
+        };
+        assert_eq!(url.host_and_port(), Some(("db", 5432)));
+        assert_eq!(place("db"), Some(("db".to_owned(), 5432)));
+        assert_eq!(place("[::1]:1"), Some(("::1".to_owned(), 1)));
+        assert_eq!(place("[::1]"), Some(("::1".to_owned(), 5432)));
+        assert_eq!(place("db:x"), None);
         for wrong in
             ["", "mysql://a@b/c", "postgres://a@b", "postgres://@b/c", "postgres://a%4@b/c"]
         {

@@ -3,6 +3,7 @@
 mod aged;
 mod catalog;
 pub(crate) mod feed;
+mod followed;
 mod gateway;
 mod inventory;
 mod notifications;
@@ -30,7 +31,7 @@ use amarra_store::{DueHandler, Handler, TransactionalProcessor, Worker};
 use axum::Router;
 
 use self::aged::Aged;
-use crate::config::{Config, Source};
+use crate::config::{Config, RelaySource, Source};
 use crate::http::health::Health;
 use crate::http::metrics::Metrics;
 use crate::name::Name;
@@ -213,7 +214,11 @@ impl Host<'_> {
 
     async fn relay(&mut self, source: &str, broker: &Broker, owner: &Owner) -> Result<(), Failure> {
         let (cx, service) = (self.cx, self.name.as_str());
-        let log: Arc<dyn OutboxLog> = self.storage()?.outbox_log(source).await?;
+        let table: Arc<dyn OutboxLog> = self.storage()?.outbox_log(source).await?;
+        let log = match cx.config.relay.source {
+            RelaySource::Table => table,
+            RelaySource::Wal => followed::follow(self, table).await?,
+        };
         let transport = broker.transport(log.source())?;
         let config = cx.config.relay.config();
         let watch = cx.health.relay(service);
@@ -233,8 +238,8 @@ impl Host<'_> {
         let (cx, service) = (self.cx, self.name.as_str());
         let config = cx.config.consumer.config();
         let watch = cx.health.member(service, group);
-        cx.metrics.member(service, group, Arc::clone(&watch));
-        let Member { consumer, left } = member;
+        let Member { consumer, left, lag } = member;
+        cx.metrics.member(service, group, Arc::clone(&watch), lag);
         let processor = Arc::new(Aged::new(processor, Arc::clone(&watch), cx.env.clone()));
         let runtime = Runtime::new(consumer, processor, cx.env.clone(), config);
         let runtime = runtime.refuse_for("consumer")?.observed_by(watch);

@@ -7,10 +7,26 @@ use serde::Deserialize;
 
 use super::wait::Wait;
 
+/// Where a relay's rows come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RelaySource {
+    /// The outbox table.
+    #[default]
+    Table,
+    /// The write-ahead log, and the table for what is not held of it.
+    Wal,
+}
+
 /// The relays.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct RelaySection {
+    /// Where rows come from: `"table"`, or `"wal"` on Postgres, which tells at once of rows that
+    /// another process committed. That wants `wal_level = logical`, `services.NAME.wal`, and for
+    /// each process a replication slot and a WAL sender of the server. Table: it needs no role that
+    /// may follow the log of the whole cluster.
+    pub(crate) source: RelaySource,
     /// Shards one process relays at most, at least 1. 64.
     pub(crate) shards_max: usize,
     /// How long a lease lasts: a dead relay's shards are taken over within it. With Kafka at least
@@ -25,7 +41,8 @@ pub(crate) struct RelaySection {
 impl Default for RelaySection {
     fn default() -> Self {
         let RelayConfig { shards_max, lease, chunk_rows_max, poll_max, .. } = Default::default();
-        Self { shards_max, lease: Wait(lease), chunk_rows_max, poll_max: Wait(poll_max) }
+        let source = RelaySource::default();
+        Self { source, shards_max, lease: Wait(lease), chunk_rows_max, poll_max: Wait(poll_max) }
     }
 }
 

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use amarra_shop::contract::users::Secret;
 use serde::Deserialize;
 
-pub(crate) use drivers::{ConsumerSection, RelaySection, WorkerSection};
+pub(crate) use drivers::{ConsumerSection, RelaySection, RelaySource, WorkerSection};
 pub(crate) use parse::{load, nearest};
 pub(crate) use process::{
     HttpSection, KeysSection, ProcessSection, SupervisorSection, UpkeepSection,
@@ -92,6 +92,9 @@ pub(crate) struct ServiceSection {
     pub(crate) database: Option<Source>,
     /// The same with the role that owns the schema; only `migrate` and `provision` read it.
     pub(crate) owner: Option<Source>,
+    /// The same with the role that follows the write-ahead log, which `provision` gives
+    /// `REPLICATION`; needed where `relay.source` is `"wal"`, and read nowhere else.
+    pub(crate) wal: Option<Source>,
 }
 
 impl Config {

@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use amarra_core::{Environment, Monotonic};
+use amarra_kafka::KafkaLag;
 use amarra_messaging::OutboxLog;
 use amarra_messaging::message::Seq;
 use amarra_messaging::outbox::Backlog;
+use amarra_postgres_wal::{WalOutboxLog, WalStatus};
 use amarra_shop::Guard;
 use amarra_shop::gateway::routes::{Match, ROUTES, find};
 use amarra_store::WorkerStats;
+use futures_util::future::join_all;
 use http::{Method, StatusCode};
 
 use super::callee;
@@ -19,6 +22,9 @@ use super::health::{MemberWatch, RelayWatch};
 
 /// Parked rows that are counted at most: beyond, the figure is a lower bound.
 const PARKED_ROWS_MAX: usize = 10_000;
+/// How long the brokers may take to tell how far the groups are behind; what they do not tell is
+/// left out.
+const LAG_PATIENCE: Duration = Duration::from_secs(1);
 /// Classes of status codes: `1xx` to `5xx`.
 const CLASSES: usize = 5;
 
@@ -34,7 +40,8 @@ pub(crate) struct Metrics {
 #[derive(Debug, Clone)]
 enum Part {
     Relay(&'static str, Arc<RelayWatch>, Arc<dyn OutboxLog>),
-    Member { service: &'static str, group: String, watch: Arc<MemberWatch> },
+    Followed(&'static str, Arc<WalOutboxLog>),
+    Member { service: &'static str, group: String, watch: Arc<MemberWatch>, lag: Option<KafkaLag> },
     Worker { service: &'static str, kind: String, stats: Arc<WorkerStats> },
     Callee(&'static str, Arc<Guard>),
 }
@@ -134,9 +141,20 @@ impl Metrics {
         self.add(Part::Relay(service, watch, log));
     }
 
+    /// Shows a relay's way along the write-ahead log from now on.
+    pub(crate) fn followed(&self, service: &'static str, log: Arc<WalOutboxLog>) {
+        self.add(Part::Followed(service, log));
+    }
+
     /// Shows a group member from now on.
-    pub(crate) fn member(&self, service: &'static str, group: &str, watch: Arc<MemberWatch>) {
-        self.add(Part::Member { service, group: group.to_owned(), watch });
+    pub(crate) fn member(
+        &self,
+        service: &'static str,
+        group: &str,
+        watch: Arc<MemberWatch>,
+        lag: Option<KafkaLag>,
+    ) {
+        self.add(Part::Member { service, group: group.to_owned(), watch, lag });
     }
 
     /// Shows a worker from now on, through what it returns.
@@ -163,6 +181,7 @@ impl Metrics {
         text.value(("amarra_uptime_seconds", "gauge", "Time since the start."), &[], &secs(uptime));
         self.requests(&mut text);
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        lags(&mut text, &parts).await;
         for part in &parts {
             match part {
                 Part::Relay(service, watch, log) => {
@@ -177,7 +196,10 @@ impl Metrics {
                         text.value(("amarra_outbox_parked", "gauge", help), &labels, &n);
                     }
                 }
-                Part::Member { service, group, watch } => member(&mut text, service, group, watch),
+                Part::Followed(service, log) => followed(&mut text, service, &log.status()),
+                Part::Member { service, group, watch, .. } => {
+                    member(&mut text, service, group, watch);
+                }
                 Part::Worker { service, kind, stats } => worker(&mut text, service, kind, stats),
                 Part::Callee(service, guard) => callee::render(&mut text, service, guard),
             }
@@ -259,6 +281,22 @@ fn relay(text: &mut Text, service: &str, watch: &RelayWatch) {
     text.value(("amarra_relay_age_seconds", "gauge", help), &labels, &secs(age));
 }
 
+fn followed(text: &mut Text, service: &str, status: &WalStatus) {
+    let labels = [("service", service)];
+    let following = if status.following { "1" } else { "0" };
+    let help = "1 while the write-ahead log is followed; otherwise the table is read.";
+    text.value(("amarra_relay_wal_following", "gauge", help), &labels, following);
+    let help = "Streams of the write-ahead log that began.";
+    let name = "amarra_relay_wal_streams_total";
+    text.value((name, "counter", help), &labels, &status.streams.to_string());
+    let help = "Rows read by the relay, by where they came from.";
+    for (from, count) in [("log", status.from_log), ("table", status.from_table)] {
+        let labels = [("service", service), ("from", from)];
+        let name = "amarra_relay_wal_rows_total";
+        text.value((name, "counter", help), &labels, &count.to_string());
+    }
+}
+
 fn member(text: &mut Text, service: &str, group: &str, watch: &MemberWatch) {
     let labels = [("service", service), ("group", group)];
     let stats = &watch.stats;
@@ -276,6 +314,31 @@ fn member(text: &mut Text, service: &str, group: &str, watch: &MemberWatch) {
     let help = "Partitions assigned.";
     let partitions = watch.partitions().to_string();
     text.value(("amarra_consumer_partitions", "gauge", help), &labels, &partitions);
+}
+
+/// Asks all at once: without a broker each of them takes all of its time.
+async fn lags(text: &mut Text, parts: &[Part]) {
+    let asked = parts.iter().filter_map(|part| match part {
+        Part::Member { service, group, lag: Some(lag), .. } => Some(async move {
+            let read = lag.read(LAG_PATIENCE).await;
+            (*service, group, read.unwrap_or_default())
+        }),
+        _ => None,
+    });
+    for (service, group, partitions) in join_all(asked).await {
+        for (at, messages) in partitions {
+            let partition = at.partition.0.to_string();
+            let labels = [
+                ("service", service),
+                ("group", group),
+                ("topic", at.topic.as_str()),
+                ("partition", &partition),
+            ];
+            let help = "Messages behind what the group committed, in the partitions assigned.";
+            let name = "amarra_consumer_lag_messages";
+            text.value((name, "gauge", help), &labels, &messages.to_string());
+        }
+    }
 }
 
 fn worker(text: &mut Text, service: &str, kind: &str, stats: &WorkerStats) {

@@ -31,7 +31,7 @@ pub(super) async fn shop(args: &Supervise, data: &Path) -> Result<PathBuf, Failu
     vault.secret("internal.token", env.entropy.as_ref())?;
     let server = PgUrl::parse(admin).map_err(|e| Failure::refused(format!("--postgres {e}")))?;
     for name in Name::WITH_DATABASE {
-        for (role, file) in [("", "url"), ("_owner", "owner.url")] {
+        for (role, file) in [("", "url"), ("_owner", "owner.url"), ("_wal", "wal.url")] {
             let password = vault.secret(&format!("{name}{role}.password"), env.entropy.as_ref())?;
             let (place, password) = (&server.place, password.expose());
             let database = format!("{PREFIX}_{name}");
@@ -95,6 +95,7 @@ fn complete(mut base: Table, listen: SocketAddr, bootstrap: &str) -> Result<Tabl
         if name.has_database() {
             service.insert("database".to_owned(), file(&format!("{name}.url")));
             service.insert("owner".to_owned(), file(&format!("{name}.owner.url")));
+            service.insert("wal".to_owned(), file(&format!("{name}.wal.url")));
             // A listener that asks for certificates is of no use to a probe.
             if with_tls {
                 service.insert("admin".to_owned(), own(admin).to_string().into());

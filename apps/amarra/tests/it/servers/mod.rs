@@ -4,3 +4,4 @@ mod chaos;
 mod processes;
 mod refused;
 mod shop;
+mod wal;
