@@ -223,6 +223,9 @@ impl Cells {
             if number_of(seen) >= number {
                 return seen;
             }
+            if number.wrapping_sub(number_of(seen)) >= u64::from(settings.slots) {
+                self.empty(settings, slot_of(next), seen);
+            }
             match self.current.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => break,
                 Err(changed) => seen = changed,
@@ -247,6 +250,19 @@ impl Cells {
                 if let Some(cell) = self.cells.get(index) {
                     cell.store(0, Ordering::Release);
                 }
+            }
+        }
+    }
+
+    /// Empties the cells of a slot whose next slice nobody counts in while `seen` is current. After
+    /// a pause of a window or more they may carry that slice's own tag, of a round long ago.
+    fn empty(&self, settings: &Settings, slot: usize, seen: u64) {
+        for index in [slot, slot.saturating_add(usize::from(settings.slots))] {
+            let Some(cell) = self.cells.get(index) else { continue };
+            let old = cell.load(Ordering::Acquire);
+            if self.current.load(Ordering::Acquire) == seen {
+                // Fails only if somebody else was faster, and has emptied it or counts already.
+                let _ = cell.compare_exchange(old, 0, Ordering::AcqRel, Ordering::Relaxed);
             }
         }
     }

@@ -39,6 +39,27 @@ fn the_failure_rate_opens_exactly_at_its_value() {
     check(&[FAIL, FAIL, OK, OK], State::Open);
 }
 
+/// The cells of the window tell slices apart by 16 bits of their number.
+#[test]
+fn what_is_as_old_as_a_turn_of_the_tags_does_not_come_back() {
+    let check = |slices: u16, record: Outcome| {
+        let span = ms(u64::from(slices));
+        let slow = SlowCalls { after: ms(1000), rate: PerMille::percent(50) };
+        let window = Window::Time { span, slices };
+        let (breaker, _) =
+            breaker(Config { window, calls_min: 2, slow_calls: Some(slow), ..exact() });
+        breaker.admit(at(0)).unwrap().finish(at(0), record);
+        let later = at(u64::from(slices) << 16);
+        breaker.admit(later).unwrap().finish(later, record);
+        let seen = breaker.snapshot();
+        assert_eq!((seen.counts.calls, seen.counts.slow <= 1), (1, true), "{slices} {record:?}");
+        assert_eq!(seen.state, State::Closed, "{slices} {record:?}");
+    };
+    for slices in [1, 2, 10, 256] {
+        [OK, FAIL, Outcome::Slow].into_iter().for_each(|record| check(slices, record));
+    }
+}
+
 /// BRK-7.
 #[test]
 fn ignored_outcomes_count_nowhere() {
