@@ -229,8 +229,13 @@ impl Adaptive {
 impl Learned {
     fn adjust(&mut self, config: &AdaptiveConfig) {
         if let Some(limit) = self.resume.take() {
-            self.shortest = self.seen.shortest;
-            self.limit = limit;
+            // Where nothing went well nothing was measured.
+            if self.seen.shortest < u64::MAX {
+                self.shortest = self.seen.shortest;
+            }
+            let left =
+                if self.seen.failed { config.backoff.of(u64::from(limit)) } else { limit.into() };
+            self.limit = u32::try_from(left).unwrap_or(limit).max(config.limit_min);
             return;
         }
         self.shortest = self.shortest.min(self.seen.shortest);

@@ -90,6 +90,25 @@ fn a_callee_that_changed_is_measured_anew() {
     assert!((15..=60).contains(&shrunk), "{shrunk}");
 }
 
+/// ADP-3, ADP-4: a failure while the shortest call is measured anew is a failure, and no measure.
+#[test]
+fn failures_while_it_is_measured_shrink_it_and_do_not_make_it_forget() {
+    let mut callee = Callee::new(AdaptiveConfig::default(), 10);
+    let least = AdaptiveConfig::default().limit_min;
+    let mut before = 0;
+    while callee.limit.limit() > least {
+        before = callee.limit.limit();
+        callee.round(10_000, Outcome::Ok);
+    }
+    while callee.limit.limit() == least {
+        callee.round(10_000, Outcome::Fail);
+    }
+    assert_eq!(callee.limit.limit(), before * 9 / 10);
+    // What it learned of the callee at rest is still known: it settles where it did.
+    let sent = callee.rounds(200, 10_000, Outcome::Ok);
+    assert!(sent.iter().all(|sent| *sent <= 40), "{sent:?}");
+}
+
 /// ADP-5.
 #[test]
 fn a_dropped_ticket_frees_its_place_and_teaches_nothing() {
