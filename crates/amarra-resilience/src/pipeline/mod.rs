@@ -146,7 +146,8 @@ impl Pipeline {
         })?;
         let result = self.tries(env, (&mut session, charge, options), call).await;
         let outcome = match &result {
-            Err(failed) if !failed.error.was_sent() => Outcome::Ignore,
+            // The last try may have been refused after another one was sent, and failed.
+            Err(failed) if !failed.error.was_sent() && !session.was_sent() => Outcome::Ignore,
             Err(failed) => outcome_of_class(failed.class()),
             Ok(_) => Outcome::Ok,
         };

@@ -101,6 +101,11 @@ impl<'a> Session<'a> {
         Attempt { number: self.attempts, deadline: self.onward }
     }
 
+    /// Tells whether any try that failed so far was sent.
+    pub(crate) fn was_sent(&self) -> bool {
+        self.sent
+    }
+
     /// Tells whether a try that starts at `at` can finish before the deadline.
     pub(crate) fn fits(&self, at: Monotonic) -> bool {
         at.plus(self.plan.policy.attempt_min) <= self.onward.at() && !self.onward.is_past(at)

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use amarra_core::{Class, Classify};
 use amarra_resilience::adaptive::{Adaptive, AdaptiveConfig};
-use amarra_resilience::breaker::{Breaker, Reason};
+use amarra_resilience::breaker::{Breaker, Mode, Reason, State};
 use amarra_resilience::bulkhead::{Bulkhead, BulkheadConfig};
+use amarra_resilience::limiter::{Limiter, LimiterConfig};
 use amarra_resilience::pipeline::{AtDeadline, Builder};
 use amarra_resilience::retry::{Budget, BudgetConfig};
 use amarra_resilience::shed::{Priority, Shed};
@@ -56,6 +57,25 @@ fn a_breaker_sees_calls_or_tries_by_where_it_stands() {
     assert_eq!(run(true, 2), (true, 0));
     assert_eq!(run(true, 3), (false, 1), "open");
     assert_eq!(run(false, 1), (true, 3), "open, probed and closed again");
+}
+
+/// A try that failed is no less of a failure because the next one was refused here.
+#[test]
+fn a_breaker_outside_of_the_retry_hears_of_a_failure_before_a_refusal() {
+    let (world, env) = World::env(1);
+    let breaker = Arc::new(breaker(exact()).0);
+    let config = LimiterConfig { calls: 1, period: ms(60_000), burst: 1, ..Default::default() };
+    let limiter = Arc::new(Limiter::new(config).unwrap());
+    let pipeline = start().unusual_order().breaker(breaker.clone()).retry(three(), budget());
+    let pipeline = pipeline.limiter(limiter).timeout(ms(100)).unwrap();
+    let call = || world.run(pipeline.call(&env, CallOptions::default(), failing(3))).unwrap_err();
+    assert!(matches!(call().error, Error::RateLimited { .. }), "the second try");
+    assert_eq!(breaker.snapshot().state, State::Open);
+    // What was not sent at all says nothing.
+    breaker.set_mode(env.monotonic(), Mode::Disabled);
+    breaker.set_mode(env.monotonic(), Mode::Automatic);
+    assert!(matches!(call().error, Error::RateLimited { .. }), "the first try");
+    assert_eq!(breaker.snapshot().state, State::Closed);
 }
 
 #[test]
