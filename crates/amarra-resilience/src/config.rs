@@ -75,7 +75,9 @@ impl PerMille {
     /// Returns this share of `n`, rounded down.
     #[must_use]
     pub const fn of(self, n: u64) -> u64 {
-        n.saturating_mul(self.0 as u64) / 1000
+        // The thousands apart from the rest, so that no product is too large.
+        let (whole, ratio) = ((n / 1000).saturating_mul(self.0 as u64), self.0 as u64);
+        whole.saturating_add((n % 1000).saturating_mul(ratio) / 1000)
     }
 }
 
@@ -106,5 +108,10 @@ mod tests {
         assert_eq!(PerMille::new(2000), PerMille::ALL);
         assert_eq!(PerMille::percent(60).to_string(), "60.0%");
         assert_eq!(PerMille::percent(60).of(10), 6);
+        assert_eq!(PerMille::new(999).of(1999), 1997);
+        assert_eq!(
+            (PerMille::ALL.of(u64::MAX), PerMille::new(1).of(u64::MAX)),
+            (u64::MAX, u64::MAX / 1000)
+        );
     }
 }

@@ -147,7 +147,7 @@ proptest! {
                     let (permit, _) = permits.swap_remove(i % permits.len());
                     watched.cancel(permit);
                 }
-                Op::Finish(..) | Op::Drop(_) => {}
+                Op::Finish(..) | Op::Drop(_) | Op::Panic(_) | Op::Begin(_) | Op::Call(..) => {}
                 Op::Advance(by) => now += by,
                 Op::Back(by) => skew = by,
                 Op::SetMode(mode) => {

@@ -1,8 +1,10 @@
 //! The registry of breakers: one per key, bounded, forgetful of the idle only.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 
-use amarra_resilience::breaker::{Config, Outcome, Registry, RegistryConfig, State};
+use amarra_resilience::breaker::{Breaker, Config, Outcome, Registry, RegistryConfig, State};
+use proptest::prelude::*;
 
 use crate::support::{Log, at, exact, ms, trip};
 
@@ -103,4 +105,87 @@ fn bad_bounds_are_named() {
     let breaker = Config { calls_min: 0, ..exact() };
     let config = RegistryConfig { breaker, ..RegistryConfig::default() };
     check(config, "calls_min");
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    /// Asks for a key, and keeps what it gets.
+    Hold(u32),
+    /// Asks for a key, opens its breaker, and lets go of it.
+    Open(u32),
+    LetGo(usize),
+    Advance(u64),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (0..12_u32).prop_map(Op::Hold),
+        1 => (0..12_u32).prop_map(Op::Open),
+        5 => any::<usize>().prop_map(Op::LetGo),
+        4 => prop_oneof![0..20_u64, 0..300_u64].prop_map(Op::Advance),
+    ]
+}
+
+/// A breaker a key had: who it is, when it was asked for, whether it was kept, and open.
+struct Had {
+    breaker: Weak<Breaker>,
+    used: u64,
+    kept: bool,
+    open: bool,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    /// REG-1, REG-2.
+    #[test]
+    fn a_key_has_one_breaker_while_it_is_held_or_not_idle(
+        keys_max in 1..16_usize,
+        ops in prop::collection::vec(op(), 1..150),
+    ) {
+        const IDLE: u64 = 100;
+        let config = RegistryConfig { breaker: exact(), keys_max, idle_after: ms(IDLE) };
+        let registry = Registry::<u32>::new(config, 1).unwrap();
+        let mut had: BTreeMap<u32, Had> = BTreeMap::new();
+        let mut held: Vec<Arc<Breaker>> = Vec::new();
+        let mut now = 0_u64;
+        for op in ops {
+            let key = match op {
+                Op::Hold(key) | Op::Open(key) => key,
+                Op::LetGo(i) => {
+                    if !held.is_empty() {
+                        held.swap_remove(i % held.len());
+                    }
+                    continue;
+                }
+                Op::Advance(by) => {
+                    now += by;
+                    continue;
+                }
+            };
+            let got = registry.get(&key, at(now));
+            prop_assert!(registry.len() <= keys_max, "REG-2");
+            if let Some(before) = had.get(&key).filter(|before| before.kept) {
+                let is_it = |other: &Arc<Breaker>| before.breaker.as_ptr() == Arc::as_ptr(other);
+                let is_held = held.iter().any(is_it);
+                // At the bound what is at rest may give way to others at any time.
+                let stays = keys_max >= 12 || before.open;
+                let fresh = now - before.used < IDLE && stays;
+                if is_held || fresh {
+                    prop_assert!(is_it(&got), "REG-1");
+                }
+            }
+            let mine = held.iter().filter(|other| Arc::ptr_eq(other, &got)).count();
+            let kept = Arc::strong_count(&got) > mine + 1;
+            prop_assert!(kept || registry.len() == keys_max, "there was room");
+            let open = matches!(op, Op::Open(_)) || got.snapshot().state == State::Open;
+            if open && got.snapshot().state == State::Closed {
+                trip(&got, at(now));
+            }
+            had.insert(key, Had { breaker: Arc::downgrade(&got), used: now, kept, open });
+            if matches!(op, Op::Hold(_)) {
+                held.push(got);
+            }
+        }
+    }
 }
