@@ -74,9 +74,11 @@ pub(crate) async fn read(
     cursor: &mut Cursor,
     limit: usize,
 ) -> Chunk {
-    let chunk = log.next_chunk(lease, cursor, limit).await.must("next_chunk");
+    let (chunk, saved) = log.open_chunk(lease, cursor, limit).await.must("open_chunk");
     enter(cursor, &chunk, limit);
-    log.checkpoint(lease, cursor).await.must("checkpoint before publishing");
+    if !saved {
+        log.checkpoint(lease, cursor).await.must("checkpoint before publishing");
+    }
     leave(cursor, &chunk);
     log.checkpoint(lease, cursor).await.must("checkpoint after publishing");
     chunk

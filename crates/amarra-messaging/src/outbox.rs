@@ -190,6 +190,8 @@ pub struct Backlog {
 ///   not follow](Cursor::follows) it is refused and changes nothing, since a call that was given up
 ///   may still arrive, late.
 /// - OBL-8 an adapter whose `changed` tells of an append tells of every later one.
+/// - OBL-9 `open_chunk` answers what `next_chunk` does. Where it says that the cursor which opens
+///   the batch is saved, it is, as by `checkpoint`: only by the newest epoch, and never back.
 #[async_trait]
 pub trait OutboxLog: Send + Sync + fmt::Debug {
     /// Names this outbox for [`Position::source`](crate::message::Position::source).
@@ -239,6 +241,22 @@ pub trait OutboxLog: Send + Sync + fmt::Debug {
         cursor: &Cursor,
         limit: usize,
     ) -> Result<Chunk, LogError>;
+
+    /// Reads on as [`next_chunk`](Self::next_chunk) does. When that opens a batch which has rows,
+    /// an adapter may save the cursor that opens it in the same transaction: it then answers true,
+    /// and that cursor, `cursor` with the chunk's `cur`, need not be checkpointed.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`] when the cursor may or may not have been saved, which is harmless:
+    /// it determines a batch of which nothing was published.
+    async fn open_chunk(
+        &self,
+        lease: &Lease,
+        cursor: &Cursor,
+        limit: usize,
+    ) -> Result<(Chunk, bool), LogError> {
+        Ok((self.next_chunk(lease, cursor, limit).await?, false))
+    }
 
     /// Saves the cursor, durably before it returns.
     ///

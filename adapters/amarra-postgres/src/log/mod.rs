@@ -22,7 +22,7 @@ use async_trait::async_trait;
 
 pub use self::config::PgLogConfig;
 use self::link::{Link, Links};
-use self::read::Large;
+use self::read::{Ask, Large};
 use crate::database::PgDatabase;
 use crate::error::PgError;
 use crate::outbox::fix_shards;
@@ -90,6 +90,27 @@ impl PgOutboxLog {
         Ok((self.links.take(shard).await?, Arc::clone(&self.config)))
     }
 
+    /// Reads a chunk and, when it may `save`, the cursor that opens its batch along with it.
+    async fn read(
+        &self,
+        lease: &Lease,
+        cursor: &Cursor,
+        limit: usize,
+        save: bool,
+    ) -> Result<(Chunk, bool), LogError> {
+        let known = self.large().get(&lease.shard).cloned();
+        let save = save.then(|| self.config.group.clone());
+        let ask = Ask { lease: lease.clone(), cursor: cursor.clone(), limit, save };
+        let link = self.links.take(lease.shard).await?;
+        let found = link.run(|conn| Box::pin(read::chunk(conn, ask, known))).await?;
+        let mut large = self.large();
+        match found.large {
+            Some(batch) => large.insert(lease.shard, batch),
+            None => large.remove(&lease.shard),
+        };
+        Ok((found.chunk, found.saved))
+    }
+
     fn large(&self) -> MutexGuard<'_, BTreeMap<Shard, Large>> {
         self.large.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -146,19 +167,16 @@ impl OutboxLog for PgOutboxLog {
         cursor: &Cursor,
         limit: usize,
     ) -> Result<Chunk, LogError> {
-        let (shard, cursor) = (lease.shard, cursor.clone());
-        let known = self.large().get(&shard).cloned();
-        let link = self.links.take(shard).await?;
-        let work = link.run(move |conn| {
-            Box::pin(async move { read::chunk(conn, shard, &cursor, limit, known).await })
-        });
-        let found = work.await?;
-        let mut large = self.large();
-        match found.large {
-            Some(batch) => large.insert(shard, batch),
-            None => large.remove(&shard),
-        };
-        Ok(found.chunk)
+        self.read(lease, cursor, limit, false).await.map(|(chunk, _)| chunk)
+    }
+
+    async fn open_chunk(
+        &self,
+        lease: &Lease,
+        cursor: &Cursor,
+        limit: usize,
+    ) -> Result<(Chunk, bool), LogError> {
+        self.read(lease, cursor, limit, cursor.cur.is_none()).await
     }
 
     async fn checkpoint(&self, lease: &Lease, cursor: &Cursor) -> Result<(), LogError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use amarra_core::Timestamp;
 use amarra_messaging::Headers;
 use amarra_messaging::message::{Record, Seq, Shard, Topic};
-use amarra_messaging::outbox::{Chunk, Cursor, LogError, Row, Snapshot};
+use amarra_messaging::outbox::{Chunk, Cursor, Lease, LogError, Row, Snapshot};
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -50,19 +50,44 @@ macro_rules! difference {
     };
 }
 
-const SMALL: &str = concat!(
-    "WITH s AS MATERIALIZED ( ",
-    "SELECT coalesce($4::text::pg_snapshot, pg_current_snapshot()) AS cur), ",
-    "m AS MATERIALIZED (SELECT * FROM (",
-    difference!("seq, topic, key, headers, payload, at", "$6"),
-    ") AS u LIMIT $6), n AS MATERIALIZED (SELECT count(*) < $6 AS small FROM m) ",
-    "SELECT CASE WHEN small THEN 0 ELSE -1 END::bigint AS seq, ",
-    // Read after the snapshot was taken: no row that it sees has a higher value.
-    "(SELECT cur::text FROM s) || ' ' || (SELECT last_value FROM outbox_seq_seq) AS topic, ",
-    "NULL::bytea AS key, NULL::bytea AS headers, NULL::bytea AS payload, ",
-    "NULL::timestamptz AS at FROM n ",
-    "UNION ALL SELECT seq, topic, key, headers, payload, at FROM m ",
-    "WHERE (SELECT small FROM n) ORDER BY seq"
+/// A header, which is [`LARGE`], [`SAVED`] or neither, and then the rows.
+macro_rules! small {
+    ($save:literal, $saved:literal) => {
+        concat!(
+            "WITH s AS MATERIALIZED ( ",
+            "SELECT coalesce($4::text::pg_snapshot, pg_current_snapshot()) AS cur), ",
+            "m AS MATERIALIZED (SELECT * FROM (",
+            difference!("seq, topic, key, headers, payload, at", "$6"),
+            ") AS u LIMIT $6), ",
+            "n AS MATERIALIZED (SELECT count(*) < $6 AS small, count(*) > 0 AS some FROM m) ",
+            $save,
+            "SELECT CASE WHEN NOT small THEN -2 WHEN ",
+            $saved,
+            " THEN -1 ELSE 0 END::bigint AS seq, ",
+            // Read after the snapshot was taken: no row that it sees has a higher value.
+            "(SELECT cur::text FROM s) || ' ' || (SELECT last_value FROM outbox_seq_seq) ",
+            "AS topic, NULL::bytea AS key, NULL::bytea AS headers, NULL::bytea AS payload, ",
+            "NULL::timestamptz AS at FROM n ",
+            "UNION ALL SELECT seq, topic, key, headers, payload, at FROM m ",
+            "WHERE (SELECT small FROM n) ORDER BY seq"
+        )
+    };
+}
+
+const LARGE: i64 = -2;
+const SAVED: i64 = -1;
+
+const SMALL: &str = small!("", "false");
+
+/// The same, and the cursor that opens the batch is saved, as a checkpoint saves it, if there are
+/// rows: a look that finds none writes nothing.
+const OPEN: &str = small!(
+    ", saved AS (UPDATE outbox_cursor c \
+         SET prev = $7, cur = s.cur::text, last_seq = $5, pos = $8 FROM n, s \
+         WHERE n.small AND n.some AND c.grp = $9 AND c.shard = $1 AND c.epoch = $10 \
+             AND (c.pos < $8 OR c.pos = $8 AND (c.cur IS NULL OR c.cur = s.cur::text)) \
+         RETURNING 1) ",
+    "EXISTS (SELECT FROM saved)"
 );
 
 const FIRST: &str = concat!(
@@ -89,10 +114,21 @@ pub(super) struct Large {
     upto: i64,
 }
 
+/// What is to be read.
+pub(super) struct Ask {
+    pub(super) lease: Lease,
+    pub(super) cursor: Cursor,
+    pub(super) limit: usize,
+    /// For which group the cursor that opens a batch is saved, if it may be.
+    pub(super) save: Option<String>,
+}
+
 /// The rows of one chunk and, when its batch is large, where that is.
 pub(super) struct Found {
     pub(super) chunk: Chunk,
     pub(super) large: Option<Large>,
+    /// Whether the cursor that opens the batch was saved.
+    pub(super) saved: bool,
 }
 
 /// Reads the next chunk; `known` is what an earlier chunk of the batch found out.
@@ -101,16 +137,15 @@ pub(super) struct Found {
 /// once, then each chunk costs its own rows: a backlog drains at a flat rate.
 pub(super) async fn chunk(
     conn: &mut PgConnection,
-    shard: Shard,
-    cursor: &Cursor,
-    limit: usize,
+    ask: Ask,
     known: Option<Large>,
 ) -> Result<Found, LogError> {
+    let (shard, cursor, limit) = (ask.lease.shard, &ask.cursor, ask.limit);
     let ours = known.filter(|k| Some(&k.cur) == cursor.cur.as_ref() && k.prev == cursor.prev);
     let large = match ours {
         Some(large) => large,
-        None => match small(conn, shard, cursor, limit).await? {
-            Ok(chunk) => return Ok(Found { chunk, large: None }),
+        None => match small(conn, &ask).await? {
+            Ok((chunk, saved)) => return Ok(Found { chunk, large: None, saved }),
             Err(mut large) => {
                 large.after = first(conn, shard, cursor, &large.cur).await?;
                 large
@@ -118,23 +153,28 @@ pub(super) async fn chunk(
         },
     };
     let chunk = stretch(conn, shard, cursor, limit, &large).await?;
-    Ok(Found { large: (!chunk.last).then_some(large), chunk })
+    Ok(Found { large: (!chunk.last).then_some(large), chunk, saved: false })
 }
 
 /// Reads the whole rest of the batch, if it fits in a chunk.
 async fn small(
     conn: &mut PgConnection,
-    shard: Shard,
-    cursor: &Cursor,
-    limit: usize,
-) -> Result<Result<Chunk, Large>, LogError> {
-    let found = sqlx::query(SMALL)
-        .bind(shard.0.cast_signed())
+    Ask { lease, cursor, limit, save }: &Ask,
+) -> Result<Result<(Chunk, bool), Large>, LogError> {
+    let mut found = sqlx::query(if save.is_some() { OPEN } else { SMALL })
+        .bind(lease.shard.0.cast_signed())
         .bind(cursor.prev.xmax.to_string())
         .bind(in_progress(&cursor.prev))
         .bind(cursor.cur.as_ref().map(to_text))
         .bind(cursor.last_seq.0.cast_signed())
-        .bind(one_more(limit));
+        .bind(one_more(*limit));
+    if let Some(group) = save {
+        found = found
+            .bind(to_text(&cursor.prev))
+            .bind(cursor.pos.0.cast_signed())
+            .bind(group)
+            .bind(lease.epoch.0.cast_signed());
+    }
     let mut rows = found.fetch(conn);
     let header = rows.try_next().await.map_err(|e| log_error(&e))?;
     let header = header.ok_or_else(|| corrupt("chunk", "it has no header"))?;
@@ -142,7 +182,7 @@ async fn small(
     let (cur, upto) = place.split_once(' ').ok_or_else(|| corrupt("chunk", "it has no end"))?;
     let (cur, upto) = (from_text(cur)?, upto.parse().map_err(|_| corrupt("chunk", upto))?);
     let first: i64 = header.try_get("seq").map_err(|e| log_error(&e))?;
-    if first < 0 {
+    if first == LARGE {
         // Nothing more comes, but the end of the answer has to be read.
         while rows.try_next().await.map_err(|e| log_error(&e))?.is_some() {}
         let prev = cursor.prev.clone();
@@ -152,7 +192,7 @@ async fn small(
     while let Some(row) = rows.try_next().await.map_err(|e| log_error(&e))? {
         batch.push(&row)?;
     }
-    Ok(Ok(Chunk { cur, rows: batch.into_rows()?, last: true }))
+    Ok(Ok((Chunk { cur, rows: batch.into_rows()?, last: true }, first == SAVED)))
 }
 
 /// Finds the value after which the batch begins. Without it the rows that were relayed before and

@@ -63,11 +63,13 @@ async fn a_full_disk_fails_whole_units_until_there_is_space() {
         migrate(&config, &Migrations::default()).await.expect("migrate");
         let db = PgDatabase::connect(config).await.expect("connect");
         let (store, log) = (PgStore::new(db.clone()), log(&db).await);
+        let at_once = PgConfig { kept_bytes_max: 0, ..db.config().clone() };
+        let at_once = PgDatabase::connect(at_once).await.expect("connect");
         let entropy = SeededEntropy::new(1, "full");
 
         // No space for the message: the change it belongs to is not kept either.
         let full = Full::new(&server, "outbox_1");
-        let mut unit = store.begin().await.expect("a unit");
+        let mut unit = PgStore::new(at_once.clone()).begin().await.expect("a unit");
         let failed = change(unit.as_mut(), &entropy).await.expect_err("no space");
         assert!(failed.to_string().contains("No space left"), "{failed}");
         assert_eq!(failed.class(), Class::Transient, "{failed}");
@@ -77,17 +79,19 @@ async fn a_full_disk_fails_whole_units_until_there_is_space() {
         assert_read(&drain(&log, 10, 10).await, &[]);
         full.give_back(&server);
 
-        // No space for the change: found at the commit, whose outcome is known all the same.
-        let full = Full::new(&server, "aggregate");
-        let mut unit = store.begin().await.expect("a unit");
-        change(unit.as_mut(), &entropy).await.expect("space for the message");
-        let failed = unit.commit().await.expect_err("no space");
-        assert!(failed.to_string().contains("No space left"), "{failed}");
-        assert_eq!(failed.class(), Class::Transient, "{failed}");
-        assert_eq!(version(&store).await, Version::ABSENT);
-        reconnected(&log).await;
-        assert_read(&drain(&log, 10, 10).await, &[]);
-        full.give_back(&server);
+        // No space for what was kept: found at the commit, whose outcome is known all the same.
+        for table in ["aggregate", "outbox_1"] {
+            let full = Full::new(&server, table);
+            let mut unit = store.begin().await.expect("a unit");
+            change(unit.as_mut(), &entropy).await.expect("space for what is only kept");
+            let failed = unit.commit().await.expect_err("no space");
+            assert!(failed.to_string().contains("No space left"), "{failed}");
+            assert_eq!(failed.class(), Class::Transient, "{failed}");
+            assert_eq!(version(&store).await, Version::ABSENT);
+            reconnected(&log).await;
+            assert_read(&drain(&log, 10, 10).await, &[]);
+            full.give_back(&server);
+        }
 
         let mut unit = store.begin().await.expect("a unit");
         change(unit.as_mut(), &entropy).await.expect("space again");
@@ -95,6 +99,7 @@ async fn a_full_disk_fails_whole_units_until_there_is_space() {
         assert_eq!(version(&store).await, Version::new(1));
         reconnected(&log).await;
         assert_read(&drain(&log, 10, 10).await, &[("k", 1..=1)]);
+        at_once.close().await;
         db.close().await;
     }
 }

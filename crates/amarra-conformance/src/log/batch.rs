@@ -51,6 +51,53 @@ pub async fn obl_2_an_open_batch_reads_the_same_for_ever<B: StoreBackend>(b: B) 
     }
 }
 
+/// An empty read saves nothing. One that opens a batch answers what any later read of it does; the
+/// saved cursor is the one that opens it, or as it was before.
+pub async fn obl_9_a_batch_is_opened_as_it_is_read_and_saved_if_it_says_so<B: StoreBackend>(b: B) {
+    let log = b.outbox_log();
+    append(&b, "k", 1..=2).await;
+    let lease = busy_shard(&b, "relay", b.lease() * 60).await;
+    let mut cursor = Cursor::default();
+    for version in [3, 5] {
+        let (chunk, saved) = log.open_chunk(&lease, &cursor, 10).await.must("open_chunk");
+        assert!(!chunk.rows.is_empty());
+        let before = log.resume(&lease).await.must("resume").cursor;
+        enter(&mut cursor, &chunk, 10);
+        assert_eq!(before == cursor, saved, "it says saved: {saved}, and is {before:?}");
+        append(&b, "k", version..=version).await;
+        let again = log.next_chunk(&lease, &cursor, 10).await.must("next_chunk");
+        assert_eq!(again, chunk, "the batch is not the one that was opened");
+        // Of an open batch nothing is saved but by a checkpoint.
+        let (rest, saved) = log.open_chunk(&lease, &behind(&chunk, 1), 10).await.must("open_chunk");
+        assert!(!saved && ids(&rest.rows) == ids(&chunk.rows)[1..]);
+        log.checkpoint(&lease, &cursor).await.must("checkpoint");
+        leave(&mut cursor, &chunk);
+        log.checkpoint(&lease, &cursor).await.must("checkpoint");
+        let (rows, _) = log.open_chunk(&lease, &cursor, 10).await.must("open_chunk");
+        enter(&mut cursor, &rows, 10);
+        leave(&mut cursor, &rows);
+        log.checkpoint(&lease, &cursor).await.must("checkpoint");
+        let (empty, saved) = log.open_chunk(&lease, &cursor, 10).await.must("open_chunk");
+        assert!(empty.rows.is_empty() && !saved, "an empty read saved something");
+        assert_eq!(log.resume(&lease).await.must("resume").cursor, cursor);
+        append(&b, "k", version + 1..=version + 1).await;
+    }
+}
+
+/// Whoever lost the shard may read, and does not touch what its successor saves.
+pub async fn obl_9_a_superseded_epoch_opens_no_batch<B: StoreBackend>(b: B) {
+    let log = b.outbox_log();
+    append(&b, "k", 1..=2).await;
+    let lease = busy_shard(&b, "a", b.lease()).await;
+    b.pass(b.lease() * 2).await;
+    let successor = retake(&b, &lease).await;
+    let before = log.resume(&successor).await.must("resume").cursor;
+    if let Ok((_, saved)) = log.open_chunk(&lease, &Cursor::default(), 10).await {
+        assert!(!saved, "a superseded epoch opened a batch");
+    }
+    assert_eq!(log.resume(&successor).await.must("resume").cursor, before);
+}
+
 /// Rows up to the cursor's sequence value are left out, and no others.
 pub async fn obl_2_a_chunk_goes_on_after_the_last_sequence_value<B: StoreBackend>(b: B) {
     let log = b.outbox_log();

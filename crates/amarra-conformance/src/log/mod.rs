@@ -55,6 +55,8 @@ suite! {
             "OBL-6" obl_6_parked_rows_are_listed_in_pages,
             "OBL-7" obl_7_a_cursor_does_not_go_back_within_an_epoch,
             "OBL-7" obl_7_a_cursor_does_not_go_back_in_a_later_epoch,
-            "OBL-8" obl_8_a_log_that_tells_of_one_append_tells_of_the_next;
+            "OBL-8" obl_8_a_log_that_tells_of_one_append_tells_of_the_next,
+            "OBL-9" obl_9_a_batch_is_opened_as_it_is_read_and_saved_if_it_says_so,
+            "OBL-9" obl_9_a_superseded_epoch_opens_no_batch;
     }
 }

@@ -15,7 +15,7 @@ use super::engine::{Action, Engine, Event, StopReason};
 use super::events::{RelayEvent, RelayObserver, RelayStats};
 use crate::config::ConfigError;
 use crate::message::{Owner, Shard};
-use crate::outbox::{Chunk, Lease, LogError, OutboxLog};
+use crate::outbox::{Chunk, Cursor, Lease, LogError, OutboxLog};
 use crate::shutdown::Shutdown;
 use crate::transport::{PublishError, Session, Transport};
 
@@ -46,11 +46,13 @@ struct Slot {
     engine: Engine,
     /// None while an action has it, and before it was opened.
     session: Option<Box<dyn Session>>,
+    /// The cursor that the last read saved when it opened a batch.
+    saved: Option<Cursor>,
 }
 
 /// What a future of the relay came to.
 enum Step {
-    Acted { shard: Shard, session: Option<Box<dyn Session>>, event: Event },
+    Acted { shard: Shard, session: Option<Box<dyn Session>>, event: Event, saved: Option<Cursor> },
     Leased { asked_at: Monotonic, result: Result<Vec<Lease>, LogError>, free_in: Option<Duration> },
     GivenBack(Result<(), LogError>),
 }
@@ -180,7 +182,13 @@ impl Relay {
 
     fn step<'a>(&'a self, running: &mut Running<'a>, shard: Shard, event: Event) {
         let Some(slot) = running.slots.get_mut(&shard) else { return };
-        let Some(action) = slot.engine.step(self.env.monotonic(), event) else { return };
+        let now = self.env.monotonic();
+        let mut action = slot.engine.step(now, event);
+        let saved = slot.saved.take();
+        if matches!((&action, &saved), (Some(Action::Checkpoint(c)), Some(saved)) if c == saved) {
+            action = slot.engine.step(now, Event::Checkpointed(Ok(())));
+        }
+        let Some(action) = action else { return };
         let Action::Stop(reason) = action else {
             let (lease, session) = (slot.lease.clone(), slot.session.take());
             running.steps.push(Box::pin(self.act(lease, session, action)));
@@ -198,9 +206,9 @@ impl Relay {
 
     fn take<'a>(&'a self, step: Step, running: &mut Running<'a>) {
         match step {
-            Step::Acted { shard, session, event } => {
+            Step::Acted { shard, session, event, saved } => {
                 if let Some(slot) = running.slots.get_mut(&shard) {
-                    slot.session = session;
+                    (slot.session, slot.saved) = (session, saved);
                 }
                 self.step(running, shard, event);
             }
@@ -271,7 +279,7 @@ impl Relay {
         self.observer.observe(&RelayEvent::Started(&lease));
         let seed = self.env.entropy.next_u64();
         let engine = Engine::new(self.config, self.log.source(), shard, until, seed);
-        running.slots.insert(shard, Slot { lease, engine, session: None });
+        running.slots.insert(shard, Slot { lease, engine, session: None, saved: None });
         self.step(running, shard, Event::Tick);
     }
 
@@ -282,11 +290,16 @@ impl Relay {
         action: Action,
     ) -> Step {
         let log = &self.log;
+        let mut saved = None;
         let event = match action {
             Action::Open => Event::Opened(self.open(&lease, &mut session).await),
             Action::Resume => Event::Resumed(log.resume(&lease).await),
             Action::Read { cursor, limit } => {
-                Event::Read(log.next_chunk(&lease, &cursor, limit).await)
+                let read = log.open_chunk(&lease, &cursor, limit).await;
+                Event::Read(read.map(|(chunk, opened)| {
+                    saved = opened.then(|| Cursor { cur: Some(chunk.cur.clone()), ..cursor });
+                    chunk
+                }))
             }
             Action::Checkpoint(cursor) => {
                 Event::Checkpointed(log.checkpoint(&lease, &cursor).await)
@@ -315,7 +328,7 @@ impl Relay {
             Action::Stop(_) => Event::Tick,
         };
         self.tell(lease.shard, &event);
-        Step::Acted { shard: lease.shard, session, event }
+        Step::Acted { shard: lease.shard, session, event, saved }
     }
 
     async fn open(

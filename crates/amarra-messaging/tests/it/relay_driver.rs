@@ -45,6 +45,9 @@ struct State {
     lease_takes: Duration,
     give_backs: usize,
     silent: bool,
+    checkpoints: usize,
+    /// Whether a read saves the cursor that opens its batch.
+    opens: bool,
 }
 
 impl Fake {
@@ -160,8 +163,26 @@ impl OutboxLog for Fake {
         Ok(Chunk { cur, rows, last })
     }
 
+    async fn open_chunk(
+        &self,
+        lease: &Lease,
+        cursor: &Cursor,
+        limit: usize,
+    ) -> Result<(Chunk, bool), LogError> {
+        let chunk = self.next_chunk(lease, cursor, limit).await?;
+        let mut state = self.owned(lease)?;
+        let saves = state.opens && cursor.cur.is_none() && !chunk.rows.is_empty();
+        if saves {
+            let opened = Cursor { cur: Some(chunk.cur.clone()), ..cursor.clone() };
+            state.cursors.insert(lease.shard, opened);
+        }
+        Ok((chunk, saves))
+    }
+
     async fn checkpoint(&self, lease: &Lease, cursor: &Cursor) -> Result<(), LogError> {
-        self.owned(lease)?.cursors.insert(lease.shard, cursor.clone());
+        let mut state = self.owned(lease)?;
+        state.checkpoints += 1;
+        state.cursors.insert(lease.shard, cursor.clone());
         Ok(())
     }
 
@@ -279,6 +300,31 @@ fn commits_are_published_at_once_and_leases_given_back_at_the_end() {
     assert!(state.cursors.values().all(|c| c.cur.is_none()), "the final cursors are saved");
     let pos: Vec<_> = state.cursors.values().map(|c| c.pos.0).collect();
     assert_eq!(pos, [2, 1]);
+}
+
+/// What a read saved is not saved again; what it did not save is, before anything is published.
+#[test]
+fn a_batch_that_is_saved_as_it_is_read_costs_no_checkpoint() {
+    for (opens, checkpoints) in [(false, 3 + 1), (true, 1)] {
+        let time = Arc::new(VirtualTime::default());
+        let fake = Fake::new(&time);
+        fake.state.lock().unwrap().opens = opens;
+        scripted(&time, &fake, async {
+            fake.env.sleep(Duration::from_millis(10)).await;
+            for n in 1..=3_u64 {
+                fake.commit(0);
+                fake.env.sleep(Duration::from_millis(5)).await;
+                let state = fake.state.lock().unwrap();
+                let saved = &state.cursors[&Shard(0)];
+                assert_eq!((saved.pos.0, saved.cur.is_some()), (n - 1, true), "before batch {n}");
+            }
+        });
+        assert_eq!(fake.stored(), [(0, 1), (0, 2), (0, 3)]);
+        // The last one is that of the end.
+        assert_eq!(fake.state.lock().unwrap().checkpoints, checkpoints, "opens: {opens}");
+        let state = fake.state.lock().unwrap();
+        assert_eq!((state.cursors[&Shard(0)].pos.0, &state.cursors[&Shard(0)].cur), (3, &None));
+    }
 }
 
 #[test]
