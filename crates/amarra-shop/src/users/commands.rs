@@ -43,7 +43,7 @@ async fn save<M: Message>(
     emit(session, user_id, (&user.id, version), message).await
 }
 
-fn ids<const N: usize>(kinds: [&'static str; N], id: &str) -> [AggregateId; N] {
+pub(super) fn ids<const N: usize>(kinds: [&'static str; N], id: &str) -> [AggregateId; N] {
     kinds.map(|kind| AggregateId::new(kind, id))
 }
 

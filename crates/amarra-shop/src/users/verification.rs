@@ -10,6 +10,7 @@ use amarra_store::{Aggregate, Claim, DueHandler, HandlerError, Session};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::commands::ids;
 use super::config::Config;
 use super::model::User;
 use super::service::Users;
@@ -148,13 +149,15 @@ impl Deliveries {
 
     /// Reads what is to be sent, none when nothing is.
     async fn read(&self, claim: &Claim) -> Result<Option<(Verification, User)>, HandlerError> {
-        let mut unit = self.0.store().begin().await?;
-        unit.verify(claim).await?;
         let Ok(uuid) = claim.id.id.parse::<uuid::Uuid>() else {
             return Err(HandlerError::Refused(format!("{} names no user", claim.id)));
         };
+        let mut unit = self.0.store().begin().await?;
         let cause = self.cause(uuid.into());
         let mut session = Session::new(unit.as_mut(), self.0.env(), Users::SOURCE, cause);
+        // The user and the verification before its timer, as commands lock them.
+        session.lock(&ids([User::KIND, Verification::KIND], &claim.id.id)).await?;
+        session.unit().verify(claim).await?;
         let user = session.load::<User>(&claim.id.id).await?.state;
         let verification = session.load::<Verification>(&claim.id.id).await?.state;
         let queued = verification.filter(|v| v.delivery == Delivery::Queued);
@@ -189,10 +192,10 @@ impl Deliveries {
     ) -> Result<(), HandlerError> {
         let config = self.0.config();
         let mut unit = self.0.store().begin().await?;
-        unit.verify(claim).await?;
         let cause = self.cause(user_id);
         let mut session = Session::new(unit.as_mut(), self.0.env(), Users::SOURCE, cause);
         let mut loaded = session.load::<Verification>(&claim.id.id).await?;
+        session.unit().verify(claim).await?;
         let queued = loaded.state.clone().filter(|v| v.delivery == Delivery::Queued);
         match (queued, outcome) {
             (None, _) => session.schedule(&claim.id, None).await?,
