@@ -27,7 +27,7 @@ use clap::Parser;
 use crate::args::{Args, Verb};
 use crate::refusal::Failure;
 
-/// For the C libraries as well: librdkafka and SQLite free on one thread what another one allocated.
+/// For the C libraries as well: they free on one thread what another one allocated.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -16,6 +16,9 @@ use crate::config::{KafkaConfig, Mode};
 /// wrapper delivers until the time is over and counts whole milliseconds, so after a report it
 /// spins for what is left of the last one: at most a millisecond in each of these.
 const LOOK: Duration = whole(1_000);
+/// The same where a client has a transactional id: one that ended and is still there asks for its
+/// id again after half a second, and would fence the one that was made in its place.
+const LOOK_WITH_ID: Duration = whole(50);
 /// The same, once it is to end and others still use the producer.
 const LAST_LOOK: Duration = whole(5);
 /// Room that librdkafka is given beyond ours: it counts its own framing.
@@ -51,7 +54,8 @@ pub(super) type Native = BaseProducer<Flight>;
 ///
 /// # State
 /// Whoever waits for its records ends it when they are overdue. Its thread does so in place of a
-/// call that was dropped, and lets go of the connections, within a second.
+/// call that was dropped, and lets go of the connections, within a second, or a twentieth of it
+/// where it has a transactional id.
 #[derive(Debug)]
 pub(super) struct Client {
     slot: Arc<Slot>,
@@ -84,7 +88,11 @@ impl Client {
         let slot = Arc::new(Slot(Mutex::new(Some(Arc::clone(&native)))));
         let (own, reports) = (Arc::clone(&slot), Arc::clone(&flight));
         let thread = std::thread::Builder::new().name("kafka reports".to_owned());
-        let spawned = thread.spawn(move || serve(native, &own, &reports));
+        let look = match config.mode {
+            Mode::Idempotent => LOOK,
+            Mode::Transactional => LOOK_WITH_ID,
+        };
+        let spawned = thread.spawn(move || serve(native, look, &own, &reports));
         spawned.map_err(|e| DriverError::ClientCreation(e.to_string()))?;
         Ok(Self { slot, flight, progress: None })
     }
@@ -132,9 +140,9 @@ fn end(slot: &Slot, flight: &Flight) {
 }
 
 /// Delivers reports until the client is over, then lets go of it.
-fn serve(native: Arc<Native>, slot: &Slot, flight: &Flight) {
+fn serve(native: Arc<Native>, look: Duration, slot: &Slot, flight: &Flight) {
     while !flight.is_over() {
-        native.poll(LOOK);
+        native.poll(look);
     }
     end(slot, flight);
     let mut native = native;

@@ -272,6 +272,26 @@ fn a_record_that_the_topic_refuses_is_told_from_those_in_its_batch() {
     }
 }
 
+/// librdkafka asks for a transactional id again after half a second when a record of it failed.
+#[test]
+fn a_client_that_ended_does_not_fence_the_one_in_its_place() {
+    let _turn = bed().turn();
+    block_on(async {
+        let (_, config) = stage(Mode::Transactional).await;
+        let topic = Topic::from(format!("{}-small", bed().prefix()).as_str());
+        bed().create(topic.as_str(), 1, &[("max.message.bytes", "3000")]).await;
+        let mut session = open(&config, &topic, 1).await;
+        for round in 0..3 {
+            let e = session.publish(&[record(&topic, "large", 0, 10_000)]).await.unwrap_err();
+            assert!(matches!(e, PublishError::Refused { acked: 0, .. }), "{e}");
+            for n in 0..100 {
+                session.publish(&[record(&topic, "k", round * 100 + n, 10)]).await.unwrap();
+            }
+        }
+        assert_eq!(numbers(&read(&topic, 300), "k"), (0..300).collect::<Vec<_>>());
+    });
+}
+
 #[test]
 fn an_empty_key_is_refused_and_its_neighbours_are_not() {
     let _turn = bed().turn();
