@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use amarra_core::{Entropy, SeededEntropy};
+use amarra_shop::contract::UserId;
 use amarra_shop::contract::notifications::Channel;
+use amarra_shop::contract::users::Secret;
 use amarra_shop::notifications::{OutgoingNotification, SendError, Sender};
+use amarra_shop::users::{self, VerificationSender};
 use async_trait::async_trait;
 
 /// A message that reached a user.
@@ -18,16 +21,29 @@ pub(crate) struct Told {
     pub(crate) channel: Channel,
 }
 
-/// What the providers took, by idempotency key; it survives every node of ours.
+/// What the providers took; it survives every node of ours.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
+    /// By idempotency key.
     taken: Mutex<BTreeMap<String, Told>>,
+    /// By address.
+    tokens: Mutex<BTreeMap<String, String>>,
 }
 
 impl Mailbox {
     /// Lists what reached a user.
     pub(crate) fn delivered(&self) -> Vec<Told> {
         self.lock().values().cloned().collect()
+    }
+
+    /// Returns the verification token that reached an address.
+    pub(crate) fn token(&self, email: &str) -> Option<String> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(email).cloned()
+    }
+
+    fn arrived(&self, email: &str, token: &Secret) {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.insert(email.to_owned(), token.expose().to_owned());
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Told>> {
@@ -57,6 +73,21 @@ impl Sender for SimSender {
         let parts: Vec<&str> = message.dedupe_key.splitn(4, ':').take(3).collect();
         let told = Told { base_key: parts.join(":"), channel: message.channel };
         self.mailbox.lock().entry(message.dedupe_key.clone()).or_insert(told);
+        tokio::time::sleep(Duration::from_micros(500 + self.entropy.below(4000))).await;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl VerificationSender for SimSender {
+    async fn send(
+        &self,
+        _user_id: UserId,
+        email: &str,
+        token: &Secret,
+    ) -> Result<(), users::SendError> {
+        tokio::time::sleep(Duration::from_micros(500 + self.entropy.below(4000))).await;
+        self.mailbox.arrived(email, token);
         tokio::time::sleep(Duration::from_micros(500 + self.entropy.below(4000))).await;
         Ok(())
     }

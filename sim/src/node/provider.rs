@@ -5,19 +5,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use amarra_core::{Environment, Timestamp};
-use amarra_http::HttpClient;
 use amarra_http::provider::{ProviderNode, Refused};
-use amarra_http::services::payments::SIGNATURE;
 use amarra_shop::contract::OrderId;
-use amarra_shop::payments::WebhookKey;
 use amarra_shop::payments::provider_port::WebhookEvent;
-use amarra_shop::provider::{Config, Provider, ProviderRequest, ProviderResponse, Truth};
+use amarra_shop::provider::{Config, Provider, ProviderRequest, ProviderResponse, Truth, Webhooks};
 use async_trait::async_trait;
-use bytes::Bytes;
+use futures_util::future::join_all;
 use tokio::sync::Notify;
 
 use crate::env::Skew;
 use crate::fault::{Injector, ProviderFaults};
+
+/// Webhooks of one round.
+const BATCH: usize = 8;
+/// The pause after a webhook that was not taken.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// The provider's ledger, shared by every incarnation of its node.
 pub(crate) type Ledger = Arc<Mutex<Provider>>;
@@ -85,52 +87,36 @@ impl Node {
         Self { host, faults, injector }
     }
 
-    /// Delivers webhooks until the node dies, each until it is acknowledged.
-    pub(crate) async fn deliver_webhooks(
-        &self,
-        client: &HttpClient,
-        env: &Environment,
-        key: &WebhookKey,
-    ) {
+    /// Delivers webhooks until the node dies, each until it is taken.
+    pub(crate) async fn deliver_webhooks(&self, env: &Environment, webhooks: &Webhooks) {
         loop {
             let misbehaviour = self.faults.now();
-            let mut batch = self.host.lock().pending_webhooks(8);
+            let batch = self.host.lock().pending_webhooks(BATCH);
             if batch.is_empty() || misbehaviour.silent {
                 let idle = Duration::from_secs(if misbehaviour.silent { 1 } else { 2 });
                 env.timeout(idle, self.host.changed.notified()).await.ok();
                 continue;
             }
-            if misbehaviour.reorder {
-                batch.reverse();
-            }
+            let times = if misbehaviour.duplicate { 2 } else { 1 };
+            let calls = batch.iter().flat_map(|event| std::iter::repeat_n(event, times));
+            let calls = calls.map(|event| self.deliver(webhooks, event));
             let mut failed = false;
-            for event in &batch {
-                let times = if misbehaviour.duplicate { 2 } else { 1 };
-                for _ in 0..times {
-                    failed |= !self.deliver(client, (env, key), event).await;
+            if misbehaviour.reorder {
+                // One at a time, or the network would mix the newest with the oldest again.
+                for call in calls.collect::<Vec<_>>().into_iter().rev() {
+                    failed |= !call.await;
                 }
+            } else {
+                failed |= join_all(calls).await.contains(&false);
             }
             if failed {
-                env.sleep(Duration::from_millis(500)).await;
+                env.sleep(PAUSE).await;
             }
         }
     }
 
-    async fn deliver(
-        &self,
-        client: &HttpClient,
-        (env, key): (&Environment, &WebhookKey),
-        event: &WebhookEvent,
-    ) -> bool {
-        let Ok(body) = serde_json::to_vec(event) else { return false };
-        let signed = key.sign(Bytes::from(body), env.now());
-        let request = http::Request::post("/v1/webhooks/provider")
-            .header(SIGNATURE, &signed.signature)
-            .header("content-type", "application/json")
-            .body(signed.body);
-        let Ok(request) = request else { return false };
-        let sent = env.timeout(Duration::from_secs(2), client.send("gateway", request)).await;
-        let taken = matches!(sent, Ok(Ok(response)) if response.status().is_success());
+    async fn deliver(&self, webhooks: &Webhooks, event: &WebhookEvent) -> bool {
+        let taken = webhooks.deliver(event).await;
         if taken {
             self.host.lock().acknowledge(&event.event_id);
         }

@@ -7,6 +7,7 @@ use amarra_http::caller::Api;
 use amarra_http::provider::HttpProvider;
 use amarra_http::services;
 use amarra_http::upstream::HttpUpstream;
+use amarra_http::webhooks::HttpMerchant;
 use amarra_resilience::PerMille;
 use amarra_resilience::breaker::SlowCalls;
 use amarra_resilience::limiter::LimiterConfig;
@@ -24,12 +25,15 @@ use amarra_shop::inventory::{self, Inventory};
 use amarra_shop::notifications::{self, Notifications};
 use amarra_shop::orders::{self, Orders};
 use amarra_shop::payments::{self, Payments, WebhookKey};
+use amarra_shop::provider::{WebhookConfig, Webhooks};
 use amarra_shop::users::{self, BootstrapAdmin, PasswordConfig, Users};
 use axum::Router;
 
 use super::mailbox::SimSender;
 use super::{Host, provider};
-use crate::watch::{Bounds, WatchedProvider, WatchedSender, WatchedUpstream};
+use crate::watch::{
+    Bounds, WatchedCarrier, WatchedMerchant, WatchedProvider, WatchedSender, WatchedUpstream,
+};
 
 /// The administrator that exists from the start.
 pub(crate) const ADMIN: (&str, &str) = ("admin@shop.test", "a long enough password");
@@ -92,10 +96,15 @@ impl Host {
         // are.
         config.password =
             PasswordConfig { memory_kib: 8, passes: 1, lanes: 1, hashes_in_flight_max: 64 };
-        config.auto_verify = true;
+        config.verification_backoff = Duration::from_millis(500);
         config.bootstrap_admin =
             Some(BootstrapAdmin { email: ADMIN.0.to_owned(), password: Secret::new(ADMIN.1) });
-        let users = Users::new(ports.clone(), config, None).map_err(|e| e.to_string())?;
+        let bounds = Bounds { breaker: config.breaker, timeout: config.send_timeout, retry: None };
+        let way = SimSender::new(Arc::clone(&self.cluster.mailbox), self.entropy("carrier"));
+        let carrier = WatchedCarrier { way: Arc::new(way), watch: Arc::clone(&self.watch) };
+        let users = Users::new(ports.clone(), config, Some(Arc::new(carrier)))
+            .map_err(|e| e.to_string())?;
+        self.watch.add(users.guards(), bounds);
         self.drive(&ports, Users::SOURCE, users.handlers(), users.due_handlers())?;
         while users.bootstrap().await.is_err() {
             self.env.sleep(Duration::from_millis(200)).await;
@@ -184,12 +193,16 @@ impl Host {
             Arc::clone(&self.cluster.provider_faults),
             Arc::clone(&self.cluster.injector),
         ));
-        let (client, env) = (self.http(), self.env.clone());
-        let webhooks = Arc::clone(&node);
-        tokio::spawn(async move {
-            let key = WebhookKey::new(&Secret::new(WEBHOOK_SECRET));
-            webhooks.deliver_webhooks(&client, &env, &key).await;
-        });
+        let config = WebhookConfig::default();
+        let way = Arc::new(HttpMerchant::new(self.http(), "gateway"));
+        let merchant = Arc::new(WatchedMerchant { way, watch: Arc::clone(&self.watch) });
+        let key = WebhookKey::new(&Secret::new(WEBHOOK_SECRET));
+        let webhooks =
+            Webhooks::new(self.env.clone(), key, merchant, &config).map_err(|e| e.to_string())?;
+        let bounds = Bounds { breaker: config.breaker, timeout: config.timeout, retry: None };
+        self.watch.add(vec![Arc::clone(webhooks.guard())], bounds);
+        let (delivering, env) = (Arc::clone(&node), self.env.clone());
+        tokio::spawn(async move { delivering.deliver_webhooks(&env, &webhooks).await });
         Ok(amarra_http::provider::router(node))
     }
 

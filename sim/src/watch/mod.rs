@@ -18,7 +18,9 @@ use amarra_resilience::{Policy, breaker as product};
 use amarra_shop::Guard;
 use tokio::time::Instant;
 
-pub(crate) use self::ports::{WatchedClock, WatchedProvider, WatchedSender, WatchedUpstream};
+pub(crate) use self::ports::{
+    WatchedCarrier, WatchedClock, WatchedMerchant, WatchedProvider, WatchedSender, WatchedUpstream,
+};
 
 use self::breaker::Books;
 use self::retry::Calls;

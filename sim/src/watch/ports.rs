@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use amarra_core::{Class, Classify, Clock, Monotonic, Timestamp};
 use amarra_resilience::deadline::{self, Deadline, Limits};
-use amarra_shop::contract::OrderId;
+use amarra_shop::contract::users::Secret;
+use amarra_shop::contract::{OrderId, UserId};
 use amarra_shop::gateway::{KeyRule, Match, Upstream, UpstreamError, routes};
 use amarra_shop::notifications::{OutgoingNotification, SendError, Sender};
 use amarra_shop::payments::provider_port::{
     AuthorizeRequest, CaptureRequest, Operation, RefundRequest, VoidRequest,
 };
-use amarra_shop::payments::{PaymentProvider, ProviderAnswer, ProviderError};
+use amarra_shop::payments::{PaymentProvider, ProviderAnswer, ProviderError, SignedWebhook};
+use amarra_shop::provider::{Merchant, NotTaken};
+use amarra_shop::users::{self, VerificationSender};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -122,6 +125,55 @@ impl Sender for WatchedSender {
     async fn send(&self, message: &OutgoingNotification) -> Result<(), SendError> {
         let sending = self.watch.sent(message.channel.as_str(), None);
         let answer = self.way.send(message).await;
+        sending.end(of_result(&answer));
+        answer
+    }
+}
+
+/// The way to whoever carries verification tokens.
+#[derive(Debug)]
+pub(crate) struct WatchedCarrier {
+    /// The way.
+    pub(crate) way: Arc<dyn VerificationSender>,
+    /// Who looks.
+    pub(crate) watch: Arc<Watch>,
+}
+
+/// The name of its guard.
+const CARRIER: &str = "verification-sender";
+
+#[async_trait]
+impl VerificationSender for WatchedCarrier {
+    async fn send(
+        &self,
+        user_id: UserId,
+        email: &str,
+        token: &Secret,
+    ) -> Result<(), users::SendError> {
+        let sending = self.watch.sent(CARRIER, None);
+        let answer = self.way.send(user_id, email, token).await;
+        sending.end(of_result(&answer));
+        answer
+    }
+}
+
+/// The provider's way to its merchant.
+#[derive(Debug)]
+pub(crate) struct WatchedMerchant {
+    /// The way.
+    pub(crate) way: Arc<dyn Merchant>,
+    /// Who looks.
+    pub(crate) watch: Arc<Watch>,
+}
+
+/// The name of its guard.
+const MERCHANT: &str = "merchant";
+
+#[async_trait]
+impl Merchant for WatchedMerchant {
+    async fn take(&self, webhook: &SignedWebhook) -> Result<(), NotTaken> {
+        let sending = self.watch.sent(MERCHANT, None);
+        let answer = self.way.take(webhook).await;
         sending.end(of_result(&answer));
         answer
     }

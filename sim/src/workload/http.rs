@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use amarra_core::Environment;
+use amarra_core::{Environment, Monotonic};
 use amarra_http::{Config, HttpClient};
 use bytes::Bytes;
 use serde_json::Value;
@@ -78,6 +78,16 @@ impl Shopfront {
             Config::default(),
         );
         Self { client, env, staff: String::new(), tokens: Vec::new(), skus: Vec::new() }
+    }
+
+    /// Reads the customers' clock.
+    pub(super) fn monotonic(&self) -> Monotonic {
+        self.env.monotonic()
+    }
+
+    /// Waits.
+    pub(super) async fn pause(&self, d: Duration) {
+        self.env.sleep(d).await;
     }
 
     /// Sends a request once.

@@ -2,6 +2,7 @@
 
 mod customer;
 mod http;
+mod newcomer;
 mod opening;
 
 use std::collections::BTreeMap;
@@ -9,15 +10,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use amarra_core::{Entropy, Environment, SeededEntropy};
+use futures_util::future::join;
 use madsim::runtime::{Handle, NodeHandle};
 
 use crate::env::{Skew, environment};
+use crate::node::mailbox::Mailbox;
 use crate::world::{CLIENT, Cluster};
 
 pub(crate) use self::http::Shopfront;
 
 /// The mean time between two orders, in milliseconds.
 pub(crate) const ARRIVAL_MEAN_MS: u64 = 150;
+
+/// One of so many orders brings somebody new to the shop.
+const NEWCOMER_EVERY: u32 = 10;
 
 /// Customers of a run.
 const CUSTOMERS: usize = 5;
@@ -37,6 +43,7 @@ pub(crate) struct State {
     front: Shopfront,
     env: Environment,
     entropy: SeededEntropy,
+    mailbox: Arc<Mailbox>,
     seen: Mutex<Seen>,
 }
 
@@ -63,12 +70,13 @@ pub(crate) async fn prepare(cluster: &Arc<Cluster>) -> Result<Customers, String>
     let node = Handle::current().get_node(CLIENT).ok_or("there is no node for the customers")?;
     let env = environment(cluster.epoch, Skew::default(), cluster.seed, CLIENT);
     let entropy = SeededEntropy::new(cluster.seed, "workload");
+    let mailbox = Arc::clone(&cluster.mailbox);
     let opening = {
-        let env = env.clone();
-        async move { opening::open(env).await }
+        let (env, mailbox) = (env.clone(), Arc::clone(&mailbox));
+        async move { opening::open(env, &mailbox).await }
     };
     let front = node.spawn(opening).await.map_err(|e| e.to_string())??;
-    let state = State { front, env, entropy, seen: Mutex::default() };
+    let state = State { front, env, entropy, mailbox, seen: Mutex::default() };
     Ok(Customers { node, state: Arc::new(state) })
 }
 
@@ -83,7 +91,12 @@ impl Customers {
             let state = Arc::clone(&self.state);
             let plan = customer::Errand::draw(&state.entropy, number, CUSTOMERS);
             self.node.spawn(async move {
-                customer::run(&state, &plan).await;
+                let newcomer = async {
+                    if number % NEWCOMER_EVERY == 1 {
+                        newcomer::run(&state, number).await;
+                    }
+                };
+                join(customer::run(&state, &plan), newcomer).await;
                 state.lock().open -= 1;
             });
         }

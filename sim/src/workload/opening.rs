@@ -5,9 +5,10 @@ use std::time::Duration;
 use amarra_core::Environment;
 use serde_json::{Value, json};
 
-use super::CUSTOMERS;
 use super::http::{Ask, Shopfront};
+use super::{CUSTOMERS, newcomer};
 use crate::node::ADMIN;
+use crate::node::mailbox::Mailbox;
 
 /// Products and how many of each there are; the most wanted is the scarcest.
 const PRODUCTS: &[(&str, i64, i64)] = &[
@@ -26,25 +27,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// The step that did not work, with its answer.
-pub(crate) async fn open(env: Environment) -> Result<Shopfront, String> {
+pub(crate) async fn open(env: Environment, mailbox: &Mailbox) -> Result<Shopfront, String> {
     let mut front = Shopfront::new(env);
-    front.staff = login(&front, ADMIN.0, ADMIN.1).await?;
+    front.staff = newcomer::login(&front, ADMIN.0, ADMIN.1).await?;
     for (sku, price, stock) in PRODUCTS {
         stock_product(&front, sku, *price, *stock).await?;
         front.skus.push((*sku).to_owned());
     }
     for number in 0..CUSTOMERS {
-        let (email, password) = (format!("c{number}@shop.test"), format!("password of {number}!"));
-        let body = json!({"email": email, "password": password});
-        let register = Ask {
-            method: "POST",
-            path: "/v1/users".into(),
-            token: None,
-            key: Some(format!("register-{number}")),
-            body,
-        };
-        expect(&front, &register, 201).await?;
-        let token = login(&front, &email, &password).await?;
+        let token = newcomer::join(&front, mailbox, &format!("c{number}@shop.test")).await?;
         // Some customers want more than mail: three channels have to be told apart.
         if number % 3 == 0 {
             let body = json!({"email": true, "sms": number % 2 == 0, "push": true});
@@ -73,14 +64,6 @@ async fn stock_product(front: &Shopfront, sku: &str, price: i64, stock: i64) -> 
     let path = format!("/v1/stock/{sku}/receive");
     let receive = Ask::send("POST", path, staff, body).keyed(format!("stock-{sku}"));
     expect(front, &receive, 200).await.map(drop)
-}
-
-async fn login(front: &Shopfront, email: &str, password: &str) -> Result<String, String> {
-    let body = json!({"email": email, "password": password});
-    let ask = Ask { method: "POST", path: "/v1/sessions".into(), token: None, key: None, body };
-    let tokens = expect(front, &ask, 200).await?;
-    let token = tokens.get("access_token").and_then(Value::as_str);
-    token.map(str::to_owned).ok_or_else(|| "the login answered no token".to_owned())
 }
 
 async fn expect(front: &Shopfront, ask: &Ask, status: u16) -> Result<Value, String> {
