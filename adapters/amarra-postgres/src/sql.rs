@@ -25,7 +25,9 @@ const PREPARED: &[(&str, &str)] = &[
     ),
     (
         "amarra_create(text[], text[], bigint[], bytea[])",
-        "INSERT INTO aggregate (kind, id, version, body) SELECT * FROM unnest($1, $2, $3, $4)",
+        // What is not returned was there already.
+        "INSERT INTO aggregate (kind, id, version, body) SELECT * FROM unnest($1, $2, $3, $4) \
+         ON CONFLICT (kind, id) DO NOTHING RETURNING kind, id",
     ),
     (
         "amarra_update(text[], text[], bigint[], bigint[], bytea[])",
@@ -173,6 +175,13 @@ impl Script {
     /// Tells whether there is nothing to send.
     pub(crate) fn is_empty(&self) -> bool {
         self.text.is_empty()
+    }
+
+    /// Adds the statements of another script.
+    pub(crate) fn append(&mut self, other: Self) -> &mut Self {
+        self.text.push_str(&other.text);
+        self.nul |= other.nul;
+        self
     }
 
     /// Adds a statement as it is.

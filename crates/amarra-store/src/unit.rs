@@ -76,7 +76,9 @@ pub trait Store: Send + Sync + fmt::Debug {
 ///   each calls it once.
 /// - UOW-2 a locked aggregate is changed by nobody else until this unit ends.
 /// - UOW-3 `save` with a version other than the stored one answers [`TxError::Conflict`]; with
-///   [`Version::ABSENT`] it creates, and of two units that create one id one gets `Conflict`.
+///   [`Version::ABSENT`] it creates, and of two units that create one id one gets `Conflict`. That
+///   there is an aggregate which was to be created, and was not loaded, `commit` may be the first
+///   to answer.
 /// - UOW-4 nothing is visible to anybody else before `commit` answers, and all of it after `Ok`.
 /// - UOW-5 dropping a unit, or a failed call in it, leaves no trace but burnt sequence values.
 /// - UOW-6 `commit` answers [`TxError::OutcomeUnknown`] exactly when the effect may or may not

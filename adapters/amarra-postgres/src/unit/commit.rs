@@ -1,8 +1,11 @@
 //! The end of a unit: its writes in one round trip, the audit chain and the commit in another.
 
-use amarra_core::AggregateId;
+use std::collections::BTreeSet;
+
+use amarra_core::{AggregateId, Version};
 use amarra_messaging::TxError;
 use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 
 use super::PgUnit;
 use crate::audit;
@@ -49,7 +52,7 @@ impl PgUnit {
     /// Sends the writes; returns the chain's head, locked, when there is something to chain.
     async fn flush(&mut self) -> Result<Option<audit::Head>, TxError> {
         let mut script = Script::default();
-        let updated = self.writes.script(self.database.config(), &mut script);
+        let written = self.writes.script(self.database.config(), &mut script);
         let chained = !self.writes.audit.is_empty();
         if chained {
             script.execute("amarra_head", &[]);
@@ -60,9 +63,14 @@ impl PgUnit {
             return Ok(None);
         }
         let answers = self.run(script).await?;
-        if let Some((at, rows)) = updated
-            && answers.get(at).map(|a| a.affected) != u64::try_from(rows).ok()
-        {
+        let short = |(at, rows): (usize, usize)| {
+            answers.get(at).filter(|a| Some(a.affected) != u64::try_from(rows).ok())
+        };
+        if let Some(answer) = written.created.and_then(short) {
+            let id = self.decoded(self.first_there(answer))?;
+            return self.fail(TxError::Conflict { id });
+        }
+        if written.updated.and_then(short).is_some() {
             return self.fail(TxError::Conflict { id: self.first_changed() });
         }
         let xid = answers.last().and_then(|a| a.rows.first()).map(|row| row.try_get(0));
@@ -78,6 +86,20 @@ impl PgUnit {
     fn first_changed(&self) -> AggregateId {
         let changed = self.writes.aggregates.iter().find(|(_, k)| k.state.version != k.stored);
         changed.map_or_else(|| AggregateId::new("", ""), |(id, _)| id.clone())
+    }
+
+    /// Names the first aggregate that was to be created and was there.
+    fn first_there(&self, created: &Answer) -> Result<AggregateId, sqlx::Error> {
+        let id = |row: &PgRow| {
+            Ok(AggregateId::new(row.try_get::<&str, _>(0)?, row.try_get::<&str, _>(1)?))
+        };
+        let made = created.rows.iter().map(id).collect::<Result<BTreeSet<_>, sqlx::Error>>()?;
+        let mut wanted = self.writes.aggregates.iter().filter(|(id, known)| {
+            known.stored == Version::ABSENT
+                && known.state.version != known.stored
+                && !made.contains(id)
+        });
+        Ok(wanted.next().map_or_else(|| AggregateId::new("", ""), |(id, _)| id.clone()))
     }
 
     /// The connection was lost with the commit on its way: asks what became of it.

@@ -2,10 +2,10 @@
 
 mod commit;
 mod inbox;
-mod views;
+mod learn;
 mod writes;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ use crate::error::{sqlstate, tx_error};
 use crate::idempotency;
 use crate::outbox::{OutboxRows, PgOutbox};
 use crate::parking;
-use crate::sql::{Answer, Argument, Script, lock_key};
+use crate::sql::{Answer, Script};
 use crate::timers;
 use crate::wake::Touched;
 
@@ -176,44 +176,6 @@ impl PgUnit {
         let answers = self.run(idempotency::look(key)).await?;
         self.decoded(idempotency::answer(&answers, key))
     }
-
-    /// Locks and reads the aggregates that are not known yet, in id order: one round trip.
-    async fn learn(&mut self, ids: &[AggregateId]) -> Result<(), TxError> {
-        let known = &self.writes.aggregates;
-        let wanted: BTreeSet<&AggregateId> =
-            ids.iter().filter(|id| !known.contains_key(id)).collect();
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        if wanted.len() > self.config().load_max {
-            let bound = u64::try_from(self.config().load_max).unwrap_or(u64::MAX);
-            return self.fail(TxError::TooLarge { what: "load (load_max)", bound });
-        }
-        let lock = |id: &&AggregateId| lock_key("aggregate", &[&id.kind, &id.id]);
-        let locks = wanted.iter().map(lock).collect();
-        let kinds = wanted.iter().map(|id| &*id.kind).collect();
-        let names = wanted.iter().map(|id| &*id.id).collect();
-        let mut script = Script::default();
-        script.execute("amarra_lock", &[Argument::Ints(locks)]);
-        script.execute("amarra_load", &[Argument::Texts(kinds), Argument::Texts(names)]);
-        let answers = self.run(script).await?;
-        let mut found = BTreeMap::new();
-        for row in answers.get(1).map(|a| a.rows.as_slice()).unwrap_or_default() {
-            let row = row
-                .try_get::<i64, _>(0)
-                .and_then(|n| Ok((n, row.try_get::<i64, _>(1)?, row.try_get::<Vec<u8>, _>(2)?)));
-            let (n, version, body) = self.decoded(row)?;
-            let version = Version::new(u64::try_from(version).unwrap_or_default());
-            found.insert(n, StoredState { version, body: Bytes::from(body) });
-        }
-        for (n, id) in (1..).zip(wanted) {
-            let absent = || StoredState { version: Version::ABSENT, body: Bytes::new() };
-            let state = found.remove(&n).unwrap_or_else(absent);
-            let known = Known { stored: state.version, state };
-            self.writes.aggregates.insert(id.clone(), known);
-        }
-        Ok(())
-    }
 }
 
 impl Drop for PgUnit {
@@ -259,7 +221,15 @@ impl UnitOfWork for PgUnit {
     ) -> Result<(), TxError> {
         self.open()?;
         self.bounded("state (state_bytes_max)", body.len())?;
-        self.learn(std::slice::from_ref(id)).await?;
+        if expected == Version::ABSENT && !self.writes.aggregates.contains_key(id) {
+            let state = StoredState { version: expected.next(), body };
+            let blind = Known { locked: false, stored: expected, state };
+            self.writes.aggregates.insert(id.clone(), blind);
+            return Ok(());
+        }
+        if !self.writes.aggregates.contains_key(id) {
+            self.learn(std::slice::from_ref(id)).await?;
+        }
         match self.writes.aggregates.get_mut(id) {
             Some(known) if known.state.version == expected => {
                 known.state = StoredState { version: expected.next(), body };

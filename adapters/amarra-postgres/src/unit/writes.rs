@@ -19,9 +19,11 @@ use crate::sql::{Argument, Script, lock_key};
 /// The longest timer, a hundred years: more does not fit the server's timestamps.
 const TIMER_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// An aggregate that is locked.
+/// An aggregate that is locked, or created without having been looked at.
 #[derive(Debug)]
 pub(super) struct Known {
+    /// Whether it is locked; else it is taken to be absent, and the commit finds out.
+    pub(super) locked: bool,
     /// The version that is committed.
     pub(super) stored: Version,
     /// The state as this unit sees it.
@@ -49,6 +51,13 @@ impl View {
     }
 }
 
+/// Which statements of a script write aggregates, and how many rows each must change.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Written {
+    pub(super) created: Option<(usize, usize)>,
+    pub(super) updated: Option<(usize, usize)>,
+}
+
 /// The write set, ordered by name in every part: units lock in one order at their commits.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
@@ -64,17 +73,17 @@ pub(super) struct Writes {
 }
 
 impl Writes {
-    /// Adds the statements that write everything but the audit chain. Returns which of them is the
-    /// update of aggregates, with how many rows it must change.
-    pub(super) fn script(&self, config: &PgConfig, script: &mut Script) -> Option<(usize, usize)> {
+    /// Adds the statements that write everything but the audit chain. Returns which of them write
+    /// aggregates, with how many rows each must change.
+    pub(super) fn script(&self, config: &PgConfig, script: &mut Script) -> Written {
         let mut sent = 0_usize;
         let mut execute = |name: &str, arguments: &[Argument<'_>]| {
             script.execute(name, arguments);
             sent = sent.saturating_add(1);
             sent.saturating_sub(1)
         };
-        self.lock_views(&mut execute);
-        let updated = self.write_aggregates(&mut execute);
+        self.lock_blind(&mut execute);
+        let written = self.write_aggregates(&mut execute);
         self.write_timers(&mut execute);
         for (key, response) in self.responses.values() {
             execute(
@@ -93,14 +102,16 @@ impl Writes {
         self.admissions.script(&mut execute);
         // Last, when every lock of the unit is held: whoever comes later draws higher values.
         self.outbox.script(&mut execute);
-        updated
+        written
     }
 
     /// Locks what is written without having been loaded, so that whoever loaded it is waited for.
-    fn lock_views(&self, execute: &mut impl FnMut(&str, &[Argument<'_>]) -> usize) {
+    fn lock_blind(&self, execute: &mut impl FnMut(&str, &[Argument<'_>]) -> usize) {
+        let blind = self.aggregates.iter().filter(|(_, known)| !known.locked);
+        let aggregates = blind.map(|(id, _)| lock_key("aggregate", &[&id.kind, &id.id]));
         let blind = self.views.iter().filter(|(_, view)| !view.locked && view.write.is_some());
-        let locks: Vec<i64> =
-            blind.map(|((view, key), _)| lock_key("view", &[view, key])).collect();
+        let views = blind.map(|((view, key), _)| lock_key("view", &[view, key]));
+        let locks: Vec<i64> = aggregates.chain(views).collect();
         if !locks.is_empty() {
             execute("amarra_lock", &[Argument::Ints(locks)]);
         }
@@ -109,7 +120,8 @@ impl Writes {
     fn write_aggregates(
         &self,
         execute: &mut impl FnMut(&str, &[Argument<'_>]) -> usize,
-    ) -> Option<(usize, usize)> {
+    ) -> Written {
+        let mut written = Written::default();
         let changed = self.aggregates.iter().filter(|(_, k)| k.state.version != k.stored);
         let (created, updated): (Vec<_>, Vec<_>) =
             changed.partition(|(_, known)| known.stored == Version::ABSENT);
@@ -120,7 +132,7 @@ impl Writes {
                 .unzip::<i64, i64, Vec<_>, Vec<_>>()
         };
         if !created.is_empty() {
-            execute(
+            let at = execute(
                 "amarra_create",
                 &[
                     Argument::Texts(created.iter().map(|(id, _)| &*id.kind).collect()),
@@ -129,9 +141,10 @@ impl Writes {
                     Argument::ByteArrays(created.iter().map(|(_, k)| &*k.state.body).collect()),
                 ],
             );
+            written.created = Some((at, created.len()));
         }
         if updated.is_empty() {
-            return None;
+            return written;
         }
         let (expected, versions) = columns(&updated);
         let at = execute(
@@ -144,7 +157,7 @@ impl Writes {
                 Argument::ByteArrays(updated.iter().map(|(_, k)| &*k.state.body).collect()),
             ],
         );
-        Some((at, updated.len()))
+        Written { updated: Some((at, updated.len())), ..written }
     }
 
     fn write_timers(&self, execute: &mut impl FnMut(&str, &[Argument<'_>]) -> usize) {

@@ -1,6 +1,6 @@
 //! What a unit keeps until its commit, and what it sends before.
 
-use amarra_core::{SeededEntropy, Version};
+use amarra_core::{AggregateId, SeededEntropy, Version};
 use amarra_messaging::TxError;
 use amarra_postgres::{PgConfig, PgDatabase, PgStore};
 use amarra_store::Store as _;
@@ -76,4 +76,23 @@ async fn whatever_a_message_holds_comes_back_out_of_the_script() {
         expect.sort();
         assert_eq!(read, expect);
     }
+}
+
+#[tokio::test]
+async fn of_many_that_were_created_without_a_look_the_one_that_was_there_is_named() {
+    let db = database(PgVersion::V18).await;
+    let store = keeping(&db, 1 << 20).await;
+    let id = |n: u64| AggregateId::new("entry", n.to_string());
+    let mut unit = store.begin().await.expect("begin");
+    unit.save(&id(2), Version::ABSENT, "first".into()).await.expect("save");
+    unit.commit().await.expect("commit");
+    let mut unit = store.begin().await.expect("begin");
+    for n in 1..=3 {
+        unit.save(&id(n), Version::ABSENT, "second".into()).await.expect("kept until the commit");
+    }
+    assert_eq!(unit.commit().await, Err(TxError::Conflict { id: id(2) }));
+    let mut unit = store.begin().await.expect("begin");
+    let found = unit.load(&[id(1), id(2), id(3)]).await.expect("load");
+    let versions: Vec<_> = found.iter().map(|state| state.version.get()).collect();
+    assert_eq!(versions, [0, 1, 0]);
 }

@@ -198,8 +198,8 @@ pub async fn uow_5_a_unit_with_a_failed_call_leaves_no_trace<B: StoreBackend>(b:
         let everything = Everything::new(&b);
         let mut unit = begin(b.store("a").as_ref()).await;
         everything.change(&b.env(), unit.as_mut()).await.must("change");
-        let saved = unit.save(&thing("taken"), Version::ABSENT, Bytes::new()).await;
-        assert!(saved.is_err(), "creating what exists was accepted");
+        let saved = unit.save(&thing("taken"), Version::new(2), Bytes::new()).await;
+        assert!(saved.is_err(), "a version that nobody made was accepted");
         if commit {
             assert!(unit.commit().await.is_err(), "a unit with a failed call committed");
         } else {

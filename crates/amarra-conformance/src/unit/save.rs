@@ -2,6 +2,7 @@
 
 use amarra_core::{AggregateId, Class, Classify, Version};
 use amarra_messaging::TxError;
+use amarra_store::UnitOfWork;
 use bytes::Bytes;
 
 use crate::backend::StoreBackend;
@@ -35,9 +36,9 @@ pub async fn uow_3_a_stale_version_conflicts_and_changes_nothing<B: StoreBackend
     for stale in [Version::ABSENT, Version::new(1)] {
         let mut unit = begin(b.store("a").as_ref()).await;
         bump(unit.as_mut(), &thing("with"), "it").await.must("save");
-        let e = refusal(unit.save(&thing("k"), stale, BODY).await, "a stale version");
-        assert_conflict(&e, &thing("k"));
-        drop(unit);
+        let saved = unit.save(&thing("k"), stale, BODY).await;
+        let answer = if stale == Version::ABSENT { ended(unit, saved).await } else { saved };
+        assert_conflict(&refusal(answer, "a stale version"), &thing("k"));
         assert_eq!(committed(&b, &thing("k")).await, (Version::new(2), Bytes::from("two")));
         assert_eq!(committed(&b, &thing("with")).await.0, Version::ABSENT);
     }
@@ -54,12 +55,33 @@ pub async fn uow_3_a_version_from_the_future_conflicts<B: StoreBackend>(b: B) {
     assert_eq!(committed(&b, &thing("k")).await.0, Version::new(1));
 }
 
+/// Returns what `save` answered, or the unit's commit where it was well.
+async fn ended(unit: Box<dyn UnitOfWork>, saved: Result<(), TxError>) -> Result<(), TxError> {
+    match saved {
+        Ok(()) => unit.commit().await,
+        refused => refused,
+    }
+}
+
 /// A natural key is taken once.
 pub async fn uow_3_creating_what_exists_conflicts<B: StoreBackend>(b: B) {
     put(&b, &thing("k"), "first").await;
     let mut unit = begin(b.store("a").as_ref()).await;
     let saved = unit.save(&thing("k"), Version::ABSENT, BODY).await;
-    assert_conflict(&refusal(saved, "creating what exists"), &thing("k"));
+    assert_conflict(&refusal(ended(unit, saved).await, "creating what exists"), &thing("k"));
+    assert_eq!(committed(&b, &thing("k")).await, (Version::new(1), Bytes::from("first")));
+    // What was loaded, before or after, is known at once.
+    let mut unit = begin(b.store("a").as_ref()).await;
+    load(unit.as_mut(), &thing("k")).await.must("load");
+    let saved = unit.save(&thing("k"), Version::ABSENT, BODY).await;
+    assert_conflict(&refusal(saved, "creating what was loaded"), &thing("k"));
+    drop(unit);
+    let mut unit = begin(b.store("a").as_ref()).await;
+    let mut saved = unit.save(&thing("k"), Version::ABSENT, BODY).await;
+    if saved.is_ok() {
+        saved = load(unit.as_mut(), &thing("k")).await.map(drop);
+    }
+    assert_conflict(&refusal(saved, "loading what was created"), &thing("k"));
     drop(unit);
     let mut unit = begin(b.store("a").as_ref()).await;
     unit.save(&thing("l"), Version::ABSENT, BODY).await.must("create");
@@ -78,14 +100,18 @@ pub async fn uow_3_of_two_that_create_one_id_one_conflicts<B: StoreBackend>(b: B
         unit.commit().await
     });
     let early = within(&b, second.as_mut()).await;
-    assert_ne!(early, Some(Ok(())), "both created it");
-    commit(first).await;
-    let lost = match early {
+    let first = first.commit().await;
+    let second = match early {
         Some(answer) => answer,
         None => second.await,
     };
-    assert!(may_repeat(&refusal(lost, "the second creation")));
-    assert_eq!(committed(&b, &thing("k")).await, (Version::new(1), Bytes::from_static(b"first")));
+    let (lost, body) = match (first, second) {
+        (Ok(()), second) => (second, "first"),
+        (first, Ok(())) => (first, "second"),
+        neither => (neither.0, "neither"),
+    };
+    assert!(may_repeat(&refusal(lost, "both creations")));
+    assert_eq!(committed(&b, &thing("k")).await, (Version::new(1), Bytes::from(body)));
 }
 
 /// A kind is part of the name, and names are compared byte for byte.
