@@ -14,6 +14,7 @@ use crate::message::Maker;
 use crate::writers::STOCK;
 
 const CHANGE: &str = "UPDATE stock SET n = n - 1 WHERE sku = $1";
+/// The change of [`Way::WithChange`].
 const CHANGE_WITH: &str = "UPDATE stock SET n = n - 1 WHERE sku = $7 RETURNING 1";
 const CLIENTS: u64 = 8;
 const TURN: Duration = Duration::from_millis(250);
@@ -26,9 +27,11 @@ enum Way {
     Enqueue,
     /// The row in the statement of the change.
     WithChange,
+    /// The same, and the statement is the transaction.
+    Alone,
 }
 
-const WAYS: [Way; 3] = [Way::Without, Way::Enqueue, Way::WithChange];
+const WAYS: [Way; 4] = [Way::Without, Way::Enqueue, Way::WithChange, Way::Alone];
 
 /// Lets eight clients write, a quarter of a second each way, over and over.
 pub(super) async fn run(run: &Run<'_>) -> Result<(), Failure> {
@@ -39,7 +42,7 @@ pub(super) async fn run(run: &Run<'_>) -> Result<(), Failure> {
     let rounds = if run.options.short { 1 } else { 40 };
     run.report.say(&format!("enqueue: {rounds} rounds"));
     let next = AtomicU64::new(0);
-    let mut totals = [(0_u64, 0.0_f64); 3];
+    let mut totals = [(0_u64, 0.0_f64); 4];
     // The first round only warms up.
     for round in 0..=rounds {
         for turn in 0..WAYS.len() {
@@ -51,9 +54,11 @@ pub(super) async fn run(run: &Run<'_>) -> Result<(), Failure> {
             }
         }
     }
-    let [without, enqueue, with_change] = totals.map(|(count, seconds)| count as f64 / seconds);
+    let [without, enqueue, with_change, alone] =
+        totals.map(|(count, seconds)| count as f64 / seconds);
     run.report.row("enqueue", "ratio", without / enqueue);
     run.report.row("enqueue", "ratio_with_change", without / with_change);
+    run.report.row("enqueue", "ratio_alone", without / alone);
     run.report.row("enqueue", "tx_per_s_without", without);
     database.close().await;
     run.servers.drop_database("enqueue")
@@ -81,8 +86,17 @@ async fn turn_of(
 async fn transact(database: &PgDatabase, maker: &Maker, n: u64, way: Way) -> Result<(), Failure> {
     let sku = i32::try_from(n % 1000)?;
     let outbox = PgOutbox::new(database.config());
+    if way == Way::Alone {
+        let rows = outbox.encode(&[maker.make(n, Timestamp::EPOCH)])?;
+        let sql = PgOutbox::with_change_of_one(CHANGE_WITH);
+        let query = rows.bind_one(sqlx::query(AssertSqlSafe(sql))).bind(sku);
+        query.execute(database.pool()).await?;
+        database.wake().outbox_committed();
+        return Ok(());
+    }
     let mut tx = database.pool().begin().await?;
     match way {
+        Way::Alone => {}
         Way::Without => {
             sqlx::query(CHANGE).bind(sku).execute(&mut *tx).await?;
         }
@@ -92,8 +106,8 @@ async fn transact(database: &PgDatabase, maker: &Maker, n: u64, way: Way) -> Res
         }
         Way::WithChange => {
             let rows = outbox.encode(&[maker.make(n, Timestamp::EPOCH)])?;
-            let sql = PgOutbox::with_change(CHANGE_WITH);
-            rows.bind(sqlx::query(AssertSqlSafe(sql))).bind(sku).execute(&mut *tx).await?;
+            let sql = PgOutbox::with_change_of_one(CHANGE_WITH);
+            rows.bind_one(sqlx::query(AssertSqlSafe(sql))).bind(sku).execute(&mut *tx).await?;
         }
     }
     tx.commit().await?;

@@ -117,6 +117,13 @@ async fn a_view_with_a_table_of_its_own_has_typed_columns() {
 
 #[tokio::test]
 async fn a_change_and_its_messages_are_one_statement() {
+    for scalars in [false, true] {
+        one_statement(scalars).await;
+    }
+}
+
+/// With `scalars`, single messages are bound as such.
+async fn one_statement(scalars: bool) {
     let database = database(PgVersion::V18).await;
     let outbox = PgOutbox::new(database.config());
     let entropy = SeededEntropy::new(1, "with_change");
@@ -124,20 +131,26 @@ async fn a_change_and_its_messages_are_one_statement() {
         "INSERT INTO aggregate AS a (kind, id, version, body) VALUES ('k', $7, 1, '') \
          ON CONFLICT (kind, id) DO UPDATE SET version = a.version + 1 RETURNING 1",
     );
-    let update = PgOutbox::with_change(
-        "UPDATE aggregate SET version = version + 1 WHERE id = $7 RETURNING 1",
-    );
+    let update = "UPDATE aggregate SET version = version + 1 WHERE id = $7 RETURNING 1";
+    let update = match scalars {
+        true => PgOutbox::with_change_of_one(update),
+        false => PgOutbox::with_change(update),
+    };
     let rows = |from: u64, count: u64| {
         let messages: Vec<_> = (from..from + count).map(|n| message(&entropy, "k", n)).collect();
         outbox.encode(&messages).expect("encoded")
     };
     let run = async |conn: &mut PgConnection, sql: &str, rows: OutboxRows, id: &str| {
-        let query = rows.bind(sqlx::query(AssertSqlSafe(sql.to_owned()))).bind(id.to_owned());
-        query.execute(conn).await.expect("a change").rows_affected()
+        let query = sqlx::query(AssertSqlSafe(sql.to_owned()));
+        let query = match sql.contains("unnest") {
+            true => rows.bind(query),
+            false => rows.bind_one(query),
+        };
+        query.bind(id.to_owned()).execute(conn).await.expect("a change").rows_affected()
     };
     let mut first = database.pool().acquire().await.expect("a connection");
     // What touches nothing says nothing.
-    assert_eq!(run(&mut first, &update, rows(90, 2), "nobody").await, 0);
+    assert_eq!(run(&mut first, &update, rows(90, 1), "nobody").await, 0);
     assert_eq!(run(&mut first, &insert, rows(1, 2), "k").await, 2);
     let mut tx = database.pool().begin().await.expect("begin");
     assert_eq!(run(&mut tx, &update, rows(80, 1), "k").await, 1);
