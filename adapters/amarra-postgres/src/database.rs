@@ -67,7 +67,7 @@ impl PgDatabase {
         })??;
         // Told politely, if the server still listens: nothing depends on it.
         let _ = tokio::time::timeout(config.call_timeout, conn.close()).await;
-        let prepare: Arc<str> = sql::prepare(&config.views).into();
+        let prepare: Arc<[String]> = sql::prepare(&config.views).into();
         let pool = PgPoolOptions::new()
             .max_connections(config.connections_max)
             .acquire_timeout(config.acquire_timeout)
@@ -75,7 +75,10 @@ impl PgDatabase {
             .after_connect(move |conn, _| {
                 let prepare = Arc::clone(&prepare);
                 Box::pin(async move {
-                    sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *conn).await?;
+                    for statement in prepare.iter() {
+                        let statement = AssertSqlSafe(statement.clone());
+                        sqlx::raw_sql(statement).execute(&mut *conn).await?;
+                    }
                     Ok(())
                 })
             })

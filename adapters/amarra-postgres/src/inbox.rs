@@ -11,6 +11,7 @@ use amarra_messaging::{Admit, Group, Incoming, Offset, Partition, Topic, TxError
 use sqlx::PgConnection;
 
 use crate::error::tx_error;
+use crate::sql::{Argument, Script};
 
 /// Admits messages inside a transaction of the caller's own.
 ///
@@ -91,6 +92,19 @@ impl PgInbox {
         .fetch_optional(conn)
         .await
     }
+}
+
+/// Adds the admission of messages by their ids: it answers the ids admitted and the transaction's.
+pub(crate) fn admit(group: &Group, messages: &[Incoming], script: &mut Script) {
+    let each = messages.iter();
+    let rows = [
+        Argument::Text(group.as_str()),
+        Argument::Uuids(each.clone().map(|m| m.envelope.id.as_uuid()).collect()),
+        Argument::Texts(each.clone().map(|m| m.topic.as_str()).collect()),
+        Argument::Ints(each.clone().map(|m| i64::from(m.partition.0)).collect()),
+        Argument::Ints(each.map(|m| number(m.offset.0)).collect()),
+    ];
+    script.execute("amarra_admit", &rows);
 }
 
 /// Names the window of a source shard in a partition.

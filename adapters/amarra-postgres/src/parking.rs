@@ -70,6 +70,25 @@ pub(crate) async fn among(
     Ok(rows.iter().map(|key| PartitionKey::new(key.as_str())).collect())
 }
 
+/// Adds the question which of `keys` are parked, in any of their topics.
+pub(crate) fn look_among(group: &Group, keys: &[(&Topic, &PartitionKey)], script: &mut Script) {
+    // A key is kept as it is found here, and a NUL cannot be kept.
+    let names: Vec<_> =
+        keys.iter().map(|(_, key)| key.as_str().replace('\0', "\u{fffd}")).collect();
+    let rows = [
+        Argument::Text(group.as_str()),
+        Argument::Texts(keys.iter().map(|(topic, _)| topic.as_str()).collect()),
+        Argument::Texts(names.iter().map(String::as_str).collect()),
+    ];
+    script.execute("amarra_parked", &rows);
+}
+
+/// Returns which of the keys are parked that [`look_among`] asked for, counted from one.
+pub(crate) fn found_among(answer: Option<&Answer>) -> Result<BTreeSet<i64>, sqlx::Error> {
+    let rows = answer.map(|answer| answer.rows.as_slice()).unwrap_or_default();
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
 /// Locks a key, then looks for its oldest message.
 pub(crate) fn look(group: &Group, topic: &Topic, key: &PartitionKey) -> Script {
     let mut script = Script::default();

@@ -36,6 +36,25 @@ const PREPARED: &[(&str, &str)] = &[
          WHERE a.kind = w.kind AND a.id = w.id AND a.version = w.expected",
     ),
     (
+        "amarra_claimed(text, text, bigint)",
+        "SELECT true FROM timer WHERE kind = $1 AND id = $2 AND epoch = $3 FOR UPDATE",
+    ),
+    (
+        "amarra_claim(text, bigint, bigint, text)",
+        "WITH due AS MATERIALIZED ( \
+             SELECT kind, id FROM timer WHERE kind = $1 AND claimable <= now() \
+             ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED) \
+         UPDATE timer t SET claimable = now() + $3 * interval '1 microsecond', \
+             epoch = nextval('timer_epoch'), owner = $4 \
+         FROM due WHERE t.kind = due.kind AND t.id = due.id \
+         RETURNING t.id, t.epoch, (extract(epoch FROM t.due) * 1000000)::bigint",
+    ),
+    (
+        "amarra_next_due(text)",
+        "SELECT (extract(epoch FROM min(claimable) - clock_timestamp()) * 1000000)::bigint \
+         FROM timer WHERE kind = $1",
+    ),
+    (
         "amarra_timer_set(text[], text[], bigint[])",
         "INSERT INTO timer (kind, id, due, claimable, epoch) \
          SELECT kind, id, now() + micros * interval '1 microsecond', \
@@ -91,6 +110,17 @@ const PREPARED: &[(&str, &str)] = &[
          ORDER BY ticket LIMIT 1 FOR UPDATE",
     ),
     (
+        "amarra_admit(text, uuid[], text[], bigint[], bigint[])",
+        "INSERT INTO inbox (grp, message, topic, partition, \"offset\") \
+         SELECT $1, * FROM unnest($2, $3, $4, $5) ON CONFLICT (grp, message) DO NOTHING \
+         RETURNING message, pg_current_xact_id()::text::bigint",
+    ),
+    (
+        "amarra_parked(text, text[], text[])",
+        "SELECT w.n FROM unnest($2, $3) WITH ORDINALITY AS w (topic, key, n) WHERE EXISTS \
+             (SELECT FROM parked p WHERE p.grp = $1 AND p.topic = w.topic AND p.key = w.key)",
+    ),
+    (
         "amarra_windows(text[], text[], bigint[], text[], bigint[], bytea[])",
         "UPDATE inbox_window i SET bits = w.bits \
          FROM unnest($1, $2, $3, $4, $5, $6) AS w (grp, topic, partition, source, shard, bits) \
@@ -121,12 +151,13 @@ const PREPARED: &[(&str, &str)] = &[
     ),
 ];
 
-/// Returns the script that prepares every statement, those of the views' own tables among them.
-pub(crate) fn prepare(views: &BTreeMap<String, String>) -> String {
-    let mut script = String::new();
-    let mut add = |name: &str, sql: &str| {
-        let _ = write!(script, "PREPARE {name} AS {sql};");
-    };
+/// Returns what prepares every statement, those of the views' own tables among them.
+///
+/// Each is to be sent alone: the server keeps the text of the whole message with each statement of
+/// it, and copies that at every execution.
+pub(crate) fn prepare(views: &BTreeMap<String, String>) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut add = |name: &str, sql: &str| all.push(format!("PREPARE {name} AS {sql}"));
     for (name, sql) in PREPARED {
         add(name, sql);
     }
@@ -154,7 +185,7 @@ pub(crate) fn prepare(views: &BTreeMap<String, String>) -> String {
             &format!("DELETE FROM {table} WHERE key = ANY ($1)"),
         );
     }
-    script
+    all
 }
 
 /// What one statement of a script answered.
@@ -165,7 +196,7 @@ pub(crate) struct Answer {
 }
 
 /// Statements that are sent together.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Script {
     text: String,
     nul: bool,
@@ -178,7 +209,7 @@ impl Script {
     }
 
     /// Adds the statements of another script.
-    pub(crate) fn append(&mut self, other: Self) -> &mut Self {
+    pub(crate) fn append(&mut self, other: &Self) -> &mut Self {
         self.text.push_str(&other.text);
         self.nul |= other.nul;
         self

@@ -3,8 +3,10 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use amarra_messaging::{Group, Parked, TxError};
-use amarra_store::{AuditRow, Claim, DueQuery, Store, UnitOfWork};
+use amarra_core::AggregateId;
+use amarra_messaging::{Admit, Group, Incoming, Parked, TxError};
+use amarra_store::unit::StoredState;
+use amarra_store::{AuditRow, Claim, Due, DueQuery, Store, UnitOfWork};
 use async_trait::async_trait;
 
 use crate::database::PgDatabase;
@@ -28,7 +30,7 @@ impl PgStore {
     /// Makes the store of a database.
     #[must_use]
     pub fn new(database: PgDatabase) -> Self {
-        let timers_seen = AtomicU64::new(database.wake().timers.count());
+        let timers_seen = AtomicU64::new(database.wake().timers.changed.count());
         Self { database, timers_seen }
     }
 
@@ -49,8 +51,30 @@ impl Store for PgStore {
         Ok(Box::new(PgUnit::begin(&self.database).await?))
     }
 
+    async fn begin_admitting(
+        &self,
+        group: &Group,
+        messages: &[Incoming],
+    ) -> Result<(Box<dyn UnitOfWork>, Vec<Admit>), TxError> {
+        let (unit, answers) = PgUnit::begin_admitting(&self.database, group, messages).await?;
+        Ok((Box::new(unit), answers))
+    }
+
+    async fn begin_claimed(
+        &self,
+        claim: &Claim,
+        ids: &[AggregateId],
+    ) -> Result<(Box<dyn UnitOfWork>, Vec<StoredState>), TxError> {
+        let (unit, states) = PgUnit::begin_claimed(&self.database, claim, ids).await?;
+        Ok((Box::new(unit), states))
+    }
+
     async fn claim_due(&self, query: &DueQuery) -> Result<Vec<Claim>, TxError> {
         timers::claim(&self.database, query).await
+    }
+
+    async fn claim_or_wait(&self, query: &DueQuery) -> Result<Due, TxError> {
+        timers::claim_or_wait(&self.database, query).await
     }
 
     async fn next_due(&self, kind: &str) -> Result<Option<Duration>, TxError> {
@@ -63,6 +87,6 @@ impl Store for PgStore {
 
     /// Told by the units of this process; those of others are found by polling.
     async fn timers_changed(&self) {
-        self.database.wake().timers.changed(&self.timers_seen).await;
+        self.database.wake().timers.changed.changed(&self.timers_seen).await;
     }
 }

@@ -7,6 +7,7 @@ use amarra_messaging::signal::Signal;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
 use crate::database::PgDatabase;
+use crate::timers::Alarm;
 
 /// The channel of every process of one database; a database has one outbox.
 const CHANNEL: &str = "amarra_outbox";
@@ -48,7 +49,7 @@ pub struct Wake {
     /// Told after such a commit of this process alone: what other processes must be told.
     local: Signal,
     /// Told after a commit that set a timer.
-    pub(crate) timers: Signal,
+    pub(crate) timers: Alarm,
 }
 
 impl Wake {

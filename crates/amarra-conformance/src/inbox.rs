@@ -28,7 +28,9 @@ suite! {
             "INB-3" inb_3_each_group_admits_for_itself,
             "INB-4" inb_4_an_admission_in_progress_is_never_answered_duplicate,
             "INB-4" inb_4_after_a_commit_the_one_that_waited_is_a_duplicate,
-            "INB-4" inb_4_after_a_rollback_the_one_that_waited_is_fresh;
+            "INB-4" inb_4_after_a_rollback_the_one_that_waited_is_fresh,
+            "INB-9" inb_9_a_batch_is_admitted_as_one_message_after_the_other,
+            "INB-9" inb_9_a_batch_waits_for_an_admission_in_progress;
     }
 }
 
@@ -277,4 +279,59 @@ pub(crate) async fn answer_after<B: StoreBackend>(
     assert_eq!(early, None, "the second committed while the first was in progress");
     end(first).await;
     second.await
+}
+
+/// In every mode: a message that was admitted, one that comes twice, and one at a second offset.
+pub async fn inb_9_a_batch_is_admitted_as_one_message_after_the_other<B: StoreBackend>(b: B) {
+    for name in ["readers", "by-position", "by-offset"] {
+        let group = Group::from(name);
+        let message = |offset| incoming(&b.env(), &format!("{name} {offset}"), offset);
+        let [known, one, two, late] = [0, 1, 2, 3].map(message);
+        assert_eq!(take(&b, &group, &known).await, Admit::Fresh);
+        let again = Incoming { offset: Offset(4), ..one.clone() };
+        let batch = [known, one.clone(), two.clone(), two, late, again];
+        let expect = if name == "by-offset" { [0, 1, 1, 0, 1, 1] } else { [0, 1, 1, 0, 1, 0] };
+        let applies = |answers: &[Admit]| answers.iter().map(|a| a.applies()).collect::<Vec<_>>();
+        for what in ["rolled back", "committed"] {
+            let (unit, answers) = admitting(&b, &group, &batch).await;
+            assert_eq!(applies(&answers), expect.map(|n| n == 1), "{name}, to be {what}");
+            if what == "committed" {
+                commit(unit).await;
+            }
+        }
+        let (unit, answers) = admitting(&b, &group, &batch).await;
+        assert_eq!(applies(&answers), [false; 6], "{name}: admitted already");
+        commit(unit).await;
+        assert_eq!(admitting(&b, &group, &[]).await.1, []);
+    }
+}
+
+/// Whether the other will commit is not known yet, whatever else is in the batch.
+pub async fn inb_9_a_batch_waits_for_an_admission_in_progress<B: StoreBackend>(b: B) {
+    let batch = [0, 1, 2].map(|offset| incoming(&b.env(), "k", offset));
+    let mut first = begin(b.store("a").as_ref()).await;
+    assert_eq!(first.admit(&group(), &batch[1]).await, Ok(Admit::Fresh));
+    let store = b.store("c");
+    let (group, patient) = (group(), b.env());
+    // Again where the store answers that it would have to wait.
+    let mut second = Box::pin(async {
+        loop {
+            match store.begin_admitting(&group, &batch).await {
+                Err(e) if may_repeat(&e) => patient.sleep(b.patience() / 8).await,
+                begun => break begun.must("begin_admitting"),
+            }
+        }
+    });
+    let early = within(&b, second.as_mut()).await;
+    assert!(early.is_none(), "a batch was admitted while one of it was in progress");
+    commit(first).await;
+    assert_eq!(second.await.1, [Admit::Fresh, Admit::Duplicate, Admit::Fresh]);
+}
+
+async fn admitting<B: StoreBackend>(
+    b: &B,
+    group: &Group,
+    batch: &[Incoming],
+) -> (Box<dyn UnitOfWork>, Vec<Admit>) {
+    b.store("a").begin_admitting(group, batch).await.must("begin_admitting")
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use amarra_core::PartitionKey;
 use amarra_messaging::message::Delivery;
-use amarra_messaging::{Group, Offset, Parked, Partition, Record, Topic, TxError};
+use amarra_messaging::{Admit, Group, Incoming, Offset, Parked, Partition, Record, Topic, TxError};
 use amarra_store::UnitOfWork;
 use bytes::Bytes;
 
 use crate::backend::StoreBackend;
-use crate::check::{Must, begin, commit, may_repeat, transact, within};
+use crate::check::{Must, begin, commit, incoming, may_repeat, transact, within};
 use crate::law::suite;
 
 suite! {
@@ -27,6 +27,7 @@ suite! {
             "PRK-3" prk_3_parking_rolled_back_leaves_no_trace,
             "PRK-3" prk_3_a_removal_rolled_back_keeps_the_message,
             "PRK-3" prk_3_a_unit_sees_its_own_parking,
+            "PRK-3" prk_3_so_does_one_that_admitted_messages_of_the_key,
             "PRK-3" prk_3_of_two_that_take_the_first_one_waits_or_fails;
     }
 }
@@ -218,6 +219,29 @@ pub async fn prk_3_a_unit_sees_its_own_parking<B: StoreBackend>(b: B) {
     unit.unpark(&group(), parked.ticket).await.must("unpark");
     assert!(!is_parked(unit, "k").await.must("parked_among"), "its own removal is hidden");
     assert_eq!(first(unit, "k").await, Ok(None));
+}
+
+/// Also when what is parked was read along with the admissions.
+pub async fn prk_3_so_does_one_that_admitted_messages_of_the_key<B: StoreBackend>(b: B) {
+    park_all(&b, &[delivery("parked", 0)]).await;
+    let message = |key, offset| Incoming { topic: topic(), ..incoming(&b.env(), key, offset) };
+    let batch = [message("parked", 1), message("k", 2)];
+    let begun = b.store("a").begin_admitting(&group(), &batch).await;
+    let (mut unit, answers) = begun.must("begin_admitting");
+    assert_eq!(answers, [Admit::Fresh; 2]);
+    let unit = unit.as_mut();
+    assert!(is_parked(unit, "parked").await.must("parked_among"));
+    assert!(!is_parked(unit, "k").await.must("parked_among"));
+    assert!(!is_parked(unit, "other").await.must("parked_among"));
+    let keys = ["parked", "k", "other"].map(PartitionKey::from).into();
+    let others = Group::from("others");
+    assert_eq!(unit.parked_among(&others, &topic(), &keys).await, Ok(BTreeSet::new()));
+    unit.park(&group(), &delivery("k", 2), "poison").await.must("park");
+    assert!(is_parked(unit, "k").await.must("parked_among"), "its own parking is hidden");
+    let parked = first(unit, "parked").await.must("first").must("the parked one is hidden");
+    unit.unpark(&group(), parked.ticket).await.must("unpark");
+    assert!(!is_parked(unit, "parked").await.must("parked_among"), "its own removal is hidden");
+    assert!(is_parked(unit, "k").await.must("parked_among"));
 }
 
 /// Two replays of one key do not both apply its first message.

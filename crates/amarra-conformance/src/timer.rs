@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use amarra_core::AggregateId;
 use amarra_messaging::TxError;
-use amarra_store::{Claim, DueQuery};
+use amarra_store::{Claim, Due, DueQuery};
 use futures_util::future::join_all;
 
 use crate::backend::StoreBackend;
@@ -32,7 +32,9 @@ suite! {
             "TIM-3" tim_3_a_save_leaves_the_timer_alone,
             "TIM-4" tim_4_the_next_due_time_is_that_of_the_first_timer,
             "TIM-4" tim_4_a_claimed_timer_is_next_due_when_its_lease_ends,
-            "TIM-5" tim_5_a_store_that_tells_of_one_timer_tells_of_the_next;
+            "TIM-5" tim_5_a_store_that_tells_of_one_timer_tells_of_the_next,
+            "TIM-5" tim_5_a_timer_sooner_than_the_one_known_is_told,
+            "TIM-6" tim_6_a_claim_with_the_wait_is_a_claim_and_then_the_next_due_time;
     }
 }
 
@@ -261,4 +263,55 @@ pub async fn tim_5_a_store_that_tells_of_one_timer_tells_of_the_next<B: StoreBac
         }
         schedule(&b, &thing(&format!("k{n}")), Some(b.lease())).await;
     }
+}
+
+/// A worker that knows when to look next must hear of what is due before.
+pub async fn tim_5_a_timer_sooner_than_the_one_known_is_told<B: StoreBackend>(b: B) {
+    let store = b.store("a");
+    schedule(&b, &thing("first"), Some(b.lease())).await;
+    // Only where the adapter tells at all.
+    if within(&b, Box::pin(store.timers_changed()).as_mut()).await.is_none() {
+        return;
+    }
+    schedule(&b, &thing("first"), Some(b.lease() * 100)).await;
+    let _ = within(&b, Box::pin(store.timers_changed()).as_mut()).await;
+    let query = DueQuery { kind: "thing".into(), owner: owner("a"), lease: b.lease(), limit: 9 };
+    for (n, after) in [50, 25, 0].into_iter().enumerate() {
+        let _ = store.claim_or_wait(&query).await.must("claim_or_wait");
+        schedule(&b, &thing(&format!("k{n}")), Some(b.lease() * after)).await;
+        let told = within(&b, Box::pin(store.timers_changed()).as_mut()).await;
+        assert!(
+            told.is_some(),
+            "a timer in {after} leases, sooner than the one known, was not told"
+        );
+    }
+}
+
+/// One call in place of two, with the answers of both.
+pub async fn tim_6_a_claim_with_the_wait_is_a_claim_and_then_the_next_due_time<B: StoreBackend>(
+    b: B,
+) {
+    let ask = async |limit: usize| {
+        let lease = b.lease() * 60;
+        let query = DueQuery { kind: "thing".into(), owner: owner("a"), lease, limit };
+        b.store("a").claim_or_wait(&query).await.must("claim_or_wait")
+    };
+    assert_eq!(ask(1).await, Due::default(), "there is no timer");
+    for (id, after) in [("later", 100), ("second", 0), ("third", 0)] {
+        schedule(&b, &thing(id), Some(b.lease() * after)).await;
+    }
+    let first = ask(1).await;
+    assert_eq!((first.claims.len(), first.wait), (1, None), "as many as asked for were due");
+    let rest = ask(9).await;
+    let ids: Vec<_> = first.claims.iter().chain(&rest.claims).map(|c| c.id.clone()).collect();
+    assert_eq!(ids, [thing("second"), thing("third")]);
+    let wait = rest.wait.must("claimed timers are due again");
+    assert!(wait > b.lease() && wait <= b.lease() * 60, "due in {wait:?}");
+    for claim in first.claims.iter().chain(&rest.claims) {
+        verify(&b, claim).await.must("verify");
+        schedule(&b, &claim.id, None).await;
+    }
+    let none = ask(9).await;
+    let wait = none.wait.must("a timer is set");
+    assert!(none.claims.is_empty() && wait > b.lease() * 60, "due in {wait:?}");
 }

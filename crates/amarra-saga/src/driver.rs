@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use amarra_core::{Actor, AggregateId, Cause, Class, Classify, Environment};
 use amarra_store::unit::StoredState;
-use amarra_store::{
-    Aggregate, Claim, DueHandler, HandlerError, Session, Store, TxError, UnitOfWork,
-};
+use amarra_store::{Aggregate, Claim, DueHandler, HandlerError, Session, Store, TxError};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -217,11 +215,10 @@ impl SagaWorker {
     /// One unit of work: appends the outcomes, acts on what is due, and begins queued local calls.
     async fn turn(&self, claim: &Claim, outcomes: &[Input]) -> Result<Vec<Prepared>, HandlerError> {
         let id = SagaId::new(Arc::clone(&claim.id.id));
-        let mut unit = self.store.begin().await?;
-        // The aggregates first, then their timer: message handlers lock in this order as well.
-        let cause = self.lock(unit.as_mut(), claim, &id).await?;
-        unit.verify(claim).await?;
-        let Some(cause) = cause else {
+        let mut ids = self.hooks.as_ref().map_or_else(Vec::new, |hooks| hooks.touches(&id));
+        ids.push(claim.id.clone());
+        let (mut unit, states) = self.store.begin_claimed(claim, &ids).await?;
+        let Some(cause) = self.cause(claim, states.last())? else {
             unit.schedule(&claim.id, None).await?;
             unit.commit().await?;
             return Ok(Vec::new());
@@ -255,21 +252,16 @@ impl SagaWorker {
         Ok(calls)
     }
 
-    /// Locks the saga and what the hooks touch, and returns why the saga runs; none when there is
-    /// no such saga.
-    async fn lock(
+    /// Returns why the saga runs, none when there is no such saga.
+    fn cause(
         &self,
-        unit: &mut dyn UnitOfWork,
         claim: &Claim,
-        id: &SagaId,
+        stored: Option<&StoredState>,
     ) -> Result<Option<Cause>, HandlerError> {
-        let mut ids = self.hooks.as_ref().map_or_else(Vec::new, |hooks| hooks.touches(id));
-        ids.push(claim.id.clone());
-        let stored = unit.load(&ids).await?.pop();
         let Some(StoredState { body, .. }) = stored.filter(|stored| !stored.body.is_empty()) else {
             return Ok(None);
         };
-        let log: SagaLog = serde_json::from_slice(&body)
+        let log: SagaLog = serde_json::from_slice(body)
             .map_err(|e| TxError::Corrupt { what: claim.id.to_string(), why: e.to_string() })?;
         let actor = Actor::Timer(Arc::clone(&self.source));
         Ok(Some(Cause { actor, ..log.cause }))

@@ -21,6 +21,6 @@ pub use processor::TransactionalProcessor;
 pub use read_model::{Page, PageQuery, ReadModel, ViewName, ViewRow};
 pub use replay::{Replay, Replayer};
 pub use session::{Aggregate, Draft, HandlerError, Loaded, Session};
-pub use timer::{Claim, DueQuery};
+pub use timer::{Claim, Due, DueQuery};
 pub use unit::{Store, UnitOfWork};
 pub use worker::{Worker, WorkerConfig, WorkerStats};

@@ -41,21 +41,6 @@ impl TransactionalProcessor {
         Self { store, handler, env, source: source.into() }
     }
 
-    async fn admit_all<'m>(
-        &self,
-        unit: &mut dyn UnitOfWork,
-        messages: &'m [Incoming],
-    ) -> Result<Vec<(usize, &'m Incoming)>, ProcessError> {
-        let mut fresh = Vec::with_capacity(messages.len());
-        for (index, message) in messages.iter().enumerate() {
-            let admit = unit.admit(self.handler.group(), message).await;
-            if admit.map_err(at(Some(index)))?.applies() {
-                fresh.push((index, message));
-            }
-        }
-        Ok(fresh)
-    }
-
     /// Returns the parked keys among `fresh`. Asked after the admissions: whoever parked one of
     /// these messages admitted it first, so its parking is committed by now.
     async fn parked(
@@ -98,14 +83,13 @@ impl TransactionalProcessor {
         &self,
         unit: &mut dyn UnitOfWork,
         batch: &[Delivery],
-        messages: &[Incoming],
+        fresh: &[(usize, &Incoming)],
     ) -> Result<(), ProcessError> {
-        let fresh = self.admit_all(unit, messages).await?;
-        let parked = self.parked(unit, batch, &fresh).await?;
+        let parked = self.parked(unit, batch, fresh).await?;
         let to_handle = fresh.iter().filter(|(index, _)| !parked.contains(index));
         let to_handle: Vec<&Incoming> = to_handle.map(|(_, message)| *message).collect();
         self.lock(unit, &to_handle).await.map_err(at(None))?;
-        for (index, message) in fresh {
+        for &(index, message) in fresh {
             match batch.get(index).filter(|_| parked.contains(&index)) {
                 Some(delivery) => {
                     unit.park(self.handler.group(), delivery, "queued behind a parked message")
@@ -128,8 +112,11 @@ impl Processor for TransactionalProcessor {
         for (index, delivery) in batch.iter().enumerate() {
             messages.push(wire::decode(delivery).map_err(at(Some(index)))?);
         }
-        let mut unit = self.store.begin().await.map_err(at(None))?;
-        self.apply_fresh(unit.as_mut(), batch, &messages).await?;
+        let begun = self.store.begin_admitting(self.handler.group(), &messages).await;
+        let (mut unit, answers) = begun.map_err(at(None))?;
+        let fresh = messages.iter().enumerate().zip(answers);
+        let fresh = fresh.filter(|(_, admit)| admit.applies()).map(|(message, _)| message);
+        self.apply_fresh(unit.as_mut(), batch, &fresh.collect::<Vec<_>>()).await?;
         unit.commit().await.map_err(at(None))
     }
 

@@ -32,3 +32,13 @@ pub struct Claim {
     /// Who holds it.
     pub owner: Owner,
 }
+
+/// What one look at the timers of a kind came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Due {
+    /// The claims, the longest due first.
+    pub claims: Vec<Claim>,
+    /// How long it takes until a timer of the kind is due that nobody has claimed; none when there
+    /// is no such timer, when as many were claimed as were asked for, or when it cannot be told.
+    pub wait: Option<Duration>,
+}

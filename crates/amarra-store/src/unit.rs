@@ -4,14 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use amarra_core::{AggregateId, Timestamp, Version};
-use amarra_messaging::{Inbox, Outbox, ParkingLot, TxError};
+use amarra_messaging::{Admit, Group, Inbox, Incoming, Outbox, ParkingLot, TxError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::audit::{AuditDraft, AuditRow};
 use crate::idempotency::{IdempotencyKey, Idempotent, StoredResponse};
 use crate::read_model::{ViewName, ViewRow, ViewWrite};
-use crate::timer::{Claim, DueQuery};
+use crate::timer::{Claim, Due, DueQuery};
 
 /// One aggregate as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,51 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`TxError::Connection`].
     async fn begin(&self) -> Result<Box<dyn UnitOfWork>, TxError>;
+
+    /// Begins the transaction that applies messages: admits them for `group` in their order, and
+    /// answers for each.
+    ///
+    /// An adapter whose server is a round trip away does it all in one.
+    ///
+    /// # Laws
+    /// - INB-9 the answers are those of `admit` for one message after the other.
+    ///
+    /// # Errors
+    /// Any [`TxError`], for the first message that has one; nothing is left of the transaction.
+    async fn begin_admitting(
+        &self,
+        group: &Group,
+        messages: &[Incoming],
+    ) -> Result<(Box<dyn UnitOfWork>, Vec<Admit>), TxError> {
+        let mut unit = self.begin().await?;
+        let mut answers = Vec::with_capacity(messages.len());
+        for message in messages {
+            answers.push(unit.admit(group, message).await?);
+        }
+        Ok((unit, answers))
+    }
+
+    /// Begins the transaction that acts on a due timer: loads what it touches, then verifies its
+    /// claim. Aggregates are locked before their timers everywhere, since whoever schedules holds
+    /// the aggregate.
+    ///
+    /// An adapter whose server is a round trip away does it all in one.
+    ///
+    /// # Laws
+    /// - UOW-12 it is `load` and then `verify`.
+    ///
+    /// # Errors
+    /// [`TxError::Fenced`] and any other [`TxError`]; nothing is left of the transaction.
+    async fn begin_claimed(
+        &self,
+        claim: &Claim,
+        ids: &[AggregateId],
+    ) -> Result<(Box<dyn UnitOfWork>, Vec<StoredState>), TxError> {
+        let mut unit = self.begin().await?;
+        let states = unit.load(ids).await?;
+        unit.verify(claim).await?;
+        Ok((unit, states))
+    }
 
     /// Claims aggregates whose timer is due: see [`DueQuery`].
     ///
@@ -53,6 +98,26 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`TxError::Connection`].
     async fn next_due(&self, kind: &str) -> Result<Option<Duration>, TxError>;
+
+    /// Claims as [`claim_due`](Self::claim_due) does and, when fewer than asked for were due, tells
+    /// how long it takes until the next is; an adapter whose server is a round trip away does both
+    /// in one.
+    ///
+    /// # Laws
+    /// - TIM-6 the claims are those of `claim_due`, and the wait that of `next_due` after it.
+    ///
+    /// # Errors
+    /// [`TxError::Connection`] of the claim. A wait that cannot be told is none: it must not lose
+    /// the claims, and is polled for.
+    async fn claim_or_wait(&self, query: &DueQuery) -> Result<Due, TxError> {
+        let claims = self.claim_due(query).await?;
+        let wait = if claims.len() < query.limit {
+            self.next_due(&query.kind).await.unwrap_or_default()
+        } else {
+            None
+        };
+        Ok(Due { claims, wait })
+    }
 
     /// Returns audit rows after row `after`, ascending, at most `limit`.
     ///

@@ -14,7 +14,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::handler::DueHandler;
 use crate::session::HandlerError;
-use crate::timer::{Claim, DueQuery};
+use crate::timer::{Claim, Due, DueQuery};
 use crate::unit::Store;
 
 /// Bounds of one [`Worker`].
@@ -123,7 +123,7 @@ pub struct Worker {
 
 /// What a future of the worker came to.
 enum Step {
-    Claimed { asked: usize, result: Result<(Vec<Claim>, Option<Duration>), TxError> },
+    Claimed { asked: usize, result: Result<Due, TxError> },
     Acted { claim: Claim, result: Result<Result<(), HandlerError>, Elapsed> },
 }
 
@@ -217,18 +217,7 @@ impl Worker {
         progress.claiming = true;
         steps.push(Box::pin(async move {
             let query = DueQuery { limit: asked, ..self.query.clone() };
-            let claim = async {
-                let claims = self.store.claim_due(&query).await?;
-                // The next due time matters only once nothing more is due now; one that cannot be
-                // told must not lose the claims, it is polled for.
-                let next = if claims.len() < asked {
-                    self.store.next_due(&query.kind).await.unwrap_or_default()
-                } else {
-                    None
-                };
-                Ok((claims, next))
-            };
-            Step::Claimed { asked, result: claim.await }
+            Step::Claimed { asked, result: self.store.claim_or_wait(&query).await }
         }));
         None
     }
@@ -244,15 +233,15 @@ impl Worker {
         };
         progress.claiming = false;
         let wait = match result {
-            Ok((claims, next_due)) => {
+            Ok(Due { claims, wait }) => {
                 let more = claims.len() >= asked;
                 progress.acting = progress.acting.saturating_add(claims.len());
                 if !claims.is_empty() {
                     self.observer.observe(&WorkerEvent::Claimed(claims.len()));
                 }
                 steps.extend(claims.into_iter().map(|claim| self.act(claim)));
-                let next_due = next_due.map_or(self.config.poll, |d| d.max(self.config.poll_min));
-                if more { Duration::ZERO } else { next_due.min(self.config.poll) }
+                let wait = wait.map_or(self.config.poll, |d| d.max(self.config.poll_min));
+                if more { Duration::ZERO } else { wait.min(self.config.poll) }
             }
             Err(error) => {
                 self.observer.observe(&WorkerEvent::ClaimFailed(&error));

@@ -1,4 +1,5 @@
-//! The end of a unit: its writes in one round trip, the audit chain and the commit in another.
+//! The end of a unit: its writes in one round trip, the audit chain and the commit in another; or
+//! all in one, where there is nothing to chain and no version to check.
 
 use std::collections::BTreeSet;
 
@@ -18,10 +19,7 @@ impl PgUnit {
     /// The chain's head is locked by the last statement before the commit: from there it is held
     /// for one round trip and one flush of the log.
     pub(super) async fn finish(&mut self) -> Result<(), TxError> {
-        let mut last = Script::default();
-        if let Some(head) = self.flush().await? {
-            audit::append(head, &self.writes.audit, &mut last);
-        }
+        let mut last = self.flush().await?;
         last.plain("COMMIT");
         if let Err(e) = last.check() {
             return self.fail(e);
@@ -49,18 +47,23 @@ impl PgUnit {
         }
     }
 
-    /// Sends the writes; returns the chain's head, locked, when there is something to chain.
-    async fn flush(&mut self) -> Result<Option<audit::Head>, TxError> {
+    /// Sends the writes, and returns what is to be sent with the commit: the rows of the audit chain,
+    /// whose head is locked, or the writes themselves where nothing of what they answer is needed.
+    async fn flush(&mut self) -> Result<Script, TxError> {
         let mut script = Script::default();
         let written = self.writes.script(self.database.config(), &mut script);
         let chained = !self.writes.audit.is_empty();
+        let unchecked = written.created.is_none() && written.updated.is_none();
+        if !chained && unchecked && self.xid.is_some() {
+            return Ok(script);
+        }
         if chained {
             script.execute("amarra_head", &[]);
         } else if !script.is_empty() || (self.touched && self.xid.is_none()) {
             script.plain("SELECT pg_current_xact_id_if_assigned()::text::bigint");
         }
         if script.is_empty() {
-            return Ok(None);
+            return Ok(script);
         }
         let answers = self.run(script).await?;
         let short = |(at, rows): (usize, usize)| {
@@ -75,11 +78,12 @@ impl PgUnit {
         }
         let xid = answers.last().and_then(|a| a.rows.first()).map(|row| row.try_get(0));
         self.xid = self.decoded(xid.unwrap_or(Err(sqlx::Error::RowNotFound)))?;
-        if !chained {
-            return Ok(None);
+        let mut last = Script::default();
+        if chained {
+            let head = answers.last().ok_or(sqlx::Error::RowNotFound).and_then(head);
+            audit::append(self.decoded(head)?, &self.writes.audit, &mut last);
         }
-        let head = answers.last().ok_or(sqlx::Error::RowNotFound).and_then(head);
-        self.decoded(head).map(Some)
+        Ok(last)
     }
 
     /// Names an aggregate that somebody changed past the locks, as far as can be told.
@@ -133,9 +137,9 @@ impl PgUnit {
 
     /// Wakes this process's readers of what was written.
     fn tell(&self) {
-        if !self.writes.timers.is_empty() {
-            self.database.wake().timers.raise();
-        }
+        let set = self.writes.timers.iter();
+        let set = set.filter_map(|(id, after)| Some((&*id.kind, (*after)?)));
+        self.database.wake().timers.set(self.began, set);
         if !self.enqueued.is_empty() {
             self.database.wake().outbox_committed_to(self.enqueued);
         }

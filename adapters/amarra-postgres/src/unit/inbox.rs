@@ -1,18 +1,21 @@
 //! The inbox port of a unit: windows and offsets are locked and read once, and written at its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use amarra_core::EventId;
+use amarra_core::{EventId, PartitionKey};
 use amarra_messaging::inbox::offset::Mark;
 use amarra_messaging::inbox::window::Window;
 use amarra_messaging::inbox::{Basis, GroupInbox};
 use amarra_messaging::message::Position;
-use amarra_messaging::{Admit, Group, Inbox, Incoming, Offset, TxError};
+use amarra_messaging::{Admit, Group, Inbox, Incoming, Offset, Topic, TxError};
 use async_trait::async_trait;
+use sqlx::Row as _;
 
 use super::PgUnit;
+use crate::database::PgDatabase;
 use crate::inbox::{self, Locked, MarkName, PgInbox, WindowName, number};
-use crate::sql::Argument;
+use crate::parking;
+use crate::sql::{Argument, Script};
 
 /// A window or offset that is locked.
 #[derive(Debug)]
@@ -24,6 +27,41 @@ struct Held<T> {
 impl<T> Held<T> {
     fn new(value: T) -> Self {
         Self { value, changed: false }
+    }
+}
+
+/// Which keys are parked, for those looked at with the admissions of this unit.
+#[derive(Debug, Default)]
+pub(super) struct Looked(BTreeMap<(Group, Topic, PartitionKey), bool>);
+
+impl Looked {
+    /// Takes note of `keys`, of which those at `parked` are parked, counted from one.
+    fn note(&mut self, group: &Group, keys: &[(&Topic, &PartitionKey)], parked: &BTreeSet<i64>) {
+        for (n, (topic, key)) in (1..).zip(keys) {
+            let name = (group.clone(), Topic::clone(topic), PartitionKey::clone(key));
+            self.0.insert(name, parked.contains(&n));
+        }
+    }
+
+    /// Returns the parked ones among `keys`, none when one of them was not looked at.
+    pub(super) fn among(
+        &self,
+        group: &Group,
+        topic: &Topic,
+        keys: &BTreeSet<PartitionKey>,
+    ) -> Option<BTreeSet<PartitionKey>> {
+        let mut parked = BTreeSet::new();
+        for key in keys {
+            if *self.0.get(&(group.clone(), topic.clone(), key.clone()))? {
+                parked.insert(key.clone());
+            }
+        }
+        Some(parked)
+    }
+
+    /// Forgets everything: this unit parks, or takes out.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
     }
 }
 
@@ -84,6 +122,50 @@ impl Inbox for PgUnit {
 }
 
 impl PgUnit {
+    /// Begins a unit that admits messages; where all are known by their ids in one round trip, in
+    /// which it also looks which keys are parked: whoever admits asks for that next.
+    pub(crate) async fn begin_admitting(
+        database: &PgDatabase,
+        group: &Group,
+        messages: &[Incoming],
+    ) -> Result<(Self, Vec<Admit>), TxError> {
+        let inbox = *database.config().inbox.of(group);
+        let is_by_other = |message: &Incoming| {
+            matches!(inbox.basis(message), Basis::Window(_) | Basis::Late(..) | Basis::Offset(_))
+        };
+        if messages.is_empty() || messages.iter().any(is_by_other) {
+            let mut unit = Self::begin(database).await?;
+            let mut answers = Vec::with_capacity(messages.len());
+            for message in messages {
+                answers.push(unit.admit(group, message).await?);
+            }
+            return Ok((unit, answers));
+        }
+        let keys = messages.iter().map(|m| (&m.topic, &m.envelope.partition_key));
+        let keys: Vec<_> = keys.collect::<BTreeSet<_>>().into_iter().collect();
+        let mut script = Script::default();
+        inbox::admit(group, messages, &mut script);
+        parking::look_among(group, &keys, &mut script);
+        let (mut unit, answers) = Self::begin_with(database, script).await?;
+        unit.touched = true;
+        let mut admitted = BTreeSet::new();
+        for row in answers.first().map(|answer| answer.rows.as_slice()).unwrap_or_default() {
+            let row = row.try_get(0).and_then(|id| Ok((id, row.try_get(1)?)));
+            let (id, xid): (uuid::Uuid, i64) = unit.decoded(row)?;
+            admitted.insert(EventId::from(id));
+            unit.xid = Some(xid);
+        }
+        if !admitted.is_empty() {
+            unit.writes.admissions.rows.insert(group.clone(), true);
+        }
+        let parked = unit.decoded(parking::found_among(answers.get(1)))?;
+        unit.looked.note(group, &keys, &parked);
+        let answer = |message: &Incoming| {
+            if admitted.remove(&message.envelope.id) { Admit::Fresh } else { Admit::Duplicate }
+        };
+        Ok((unit, messages.iter().map(answer).collect()))
+    }
+
     async fn by_id(&mut self, group: &Group, message: &Incoming) -> Result<Admit, TxError> {
         let admitted = self.call(|conn| Box::pin(PgInbox::rows(conn, group, message))).await?;
         let Some(xid) = admitted else { return Ok(Admit::Duplicate) };

@@ -12,6 +12,7 @@ use sqlx::Row as _;
 
 use super::PgUnit;
 use super::writes::{Known, View};
+use crate::config::PgConfig;
 use crate::sql::{Answer, Argument, Script, lock_key};
 
 /// What one statement found, by the place of its name among those asked for, from 1 on.
@@ -26,15 +27,20 @@ impl PgUnit {
         if wanted.is_empty() {
             return Ok(());
         }
-        let lock = |id: &&AggregateId| lock_key("aggregate", &[&id.kind, &id.id]);
-        let kinds = Argument::Texts(wanted.iter().map(|id| &*id.kind).collect());
-        let names = Argument::Texts(wanted.iter().map(|id| &*id.id).collect());
-        let mut read = Script::default();
-        read.execute("amarra_load", &[kinds, names]);
-        let locks = wanted.iter().map(lock).collect();
-        let mut found =
-            self.lock_and_read("load (load_max)", locks, read).await?.pop().unwrap_or_default();
-        for (n, id) in (1..).zip(wanted) {
+        let (locks, read) = reading(&wanted);
+        let answers = self.lock_and_read(AGGREGATES, locks, &read).await?;
+        self.learned(&wanted, &answers)
+    }
+
+    /// Takes what the script of [`reading`] was answered.
+    pub(super) fn learned(
+        &mut self,
+        wanted: &BTreeSet<&AggregateId>,
+        answers: &[Answer],
+    ) -> Result<(), TxError> {
+        let found = answers.first().map_or_else(|| Ok(Found::new()), found);
+        let mut found = self.decoded(found)?;
+        for (n, &id) in (1..).zip(wanted) {
             let (version, body) = found.remove(&n).unwrap_or((Version::ABSENT, Bytes::new()));
             let stored = StoredState { version, body };
             match self.writes.aggregates.get_mut(id) {
@@ -70,8 +76,9 @@ impl PgUnit {
             };
         }
         let locks = wanted.iter().map(|(view, key)| lock_key("view", &[view, key])).collect();
-        let found = self.lock_and_read("load of views (load_max)", locks, read).await?;
-        for (names, mut found) in by_table.into_values().zip(found) {
+        let answers = self.lock_and_read("load of views (load_max)", locks, &read).await?;
+        for (names, answer) in by_table.into_values().zip(&answers) {
+            let mut found = self.decoded(found(answer))?;
             for (n, name) in (1..).zip(names) {
                 let loaded = found.remove(&n).map(|(position, body)| ViewRow {
                     key: Arc::clone(&name.1),
@@ -89,19 +96,44 @@ impl PgUnit {
         &mut self,
         what: &'static str,
         locks: Vec<i64>,
-        read: Script,
-    ) -> Result<Vec<Found>, TxError> {
-        if locks.len() > self.config().load_max {
-            let bound = u64::try_from(self.config().load_max).unwrap_or(u64::MAX);
-            return self.fail(TxError::TooLarge { what, bound });
-        }
-        let mut script = Script::default();
-        script.execute("amarra_lock", &[Argument::Ints(locks)]);
-        script.append(read);
-        let answers = self.run(script).await?;
-        let found: Result<Vec<_>, _> = answers.iter().skip(1).map(found).collect();
-        self.decoded(found)
+        read: &Script,
+    ) -> Result<Vec<Answer>, TxError> {
+        let script = match locked(what, locks, read, self.config()) {
+            Ok(script) => script,
+            Err(e) => return self.fail(e),
+        };
+        let mut answers = self.run(script).await?;
+        Ok(answers.split_off(answers.len().min(1)))
     }
+}
+
+/// What aggregates are called where they are too many.
+pub(super) const AGGREGATES: &str = "load (load_max)";
+
+/// Returns the locks of aggregates, in id order, and the script that reads them.
+pub(super) fn reading(wanted: &BTreeSet<&AggregateId>) -> (Vec<i64>, Script) {
+    let lock = |id: &&AggregateId| lock_key("aggregate", &[&id.kind, &id.id]);
+    let kinds = Argument::Texts(wanted.iter().map(|id| &*id.kind).collect());
+    let names = Argument::Texts(wanted.iter().map(|id| &*id.id).collect());
+    let mut read = Script::default();
+    read.execute("amarra_load", &[kinds, names]);
+    (wanted.iter().map(lock).collect(), read)
+}
+
+/// Returns the script that takes locks in their order and then reads; it refuses too many of them.
+pub(super) fn locked(
+    what: &'static str,
+    locks: Vec<i64>,
+    read: &Script,
+    config: &PgConfig,
+) -> Result<Script, TxError> {
+    if locks.len() > config.load_max {
+        let bound = u64::try_from(config.load_max).unwrap_or(u64::MAX);
+        return Err(TxError::TooLarge { what, bound });
+    }
+    let mut script = Script::default();
+    script.execute("amarra_lock", &[Argument::Ints(locks)]).append(read);
+    Ok(script)
 }
 
 /// Decodes rows of a place, a version and a body.

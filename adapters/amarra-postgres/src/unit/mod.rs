@@ -1,5 +1,6 @@
 //! The unit-of-work port: rows locked and read at once, writes sent together at the commit.
 
+mod begin;
 mod commit;
 mod inbox;
 mod learn;
@@ -20,8 +21,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, Postgres, Row as _};
+use sqlx::{PgConnection, Postgres};
+use tokio::time::Instant;
 
+use self::inbox::Looked;
 use self::writes::{Known, Writes};
 use crate::config::PgConfig;
 use crate::database::PgDatabase;
@@ -48,6 +51,8 @@ pub(crate) struct PgUnit {
     database: PgDatabase,
     conn: Option<PoolConnection<Postgres>>,
     now: Timestamp,
+    /// A moment of this process that is no later than `now`.
+    began: Instant,
     /// Why the unit can no longer commit.
     failed: Option<TxError>,
     /// Whether a call is under way, or was dropped or cut off with its answer outstanding.
@@ -58,6 +63,7 @@ pub(crate) struct PgUnit {
     touched: bool,
     enqueued: Touched,
     writes: Writes,
+    looked: Looked,
 }
 
 impl fmt::Debug for PgUnit {
@@ -67,45 +73,6 @@ impl fmt::Debug for PgUnit {
 }
 
 impl PgUnit {
-    /// Begins a transaction and reads its time: one round trip. A pooled connection that turns out
-    /// to be dead is put away, and another one tried.
-    pub(crate) async fn begin(database: &PgDatabase) -> Result<Self, TxError> {
-        let mut tries = database.config().connections_max;
-        loop {
-            let conn = database.pool().acquire().await.map_err(|e| tx_error(&e))?;
-            match Self::begin_on(database, conn).await {
-                Err(TxError::Connection { .. }) if tries > 0 => tries = tries.saturating_sub(1),
-                begun => return begun,
-            }
-        }
-    }
-
-    async fn begin_on(
-        database: &PgDatabase,
-        conn: PoolConnection<Postgres>,
-    ) -> Result<Self, TxError> {
-        let mut unit = Self {
-            database: database.clone(),
-            conn: Some(conn),
-            now: Timestamp::EPOCH,
-            failed: None,
-            busy: false,
-            xid: None,
-            touched: false,
-            enqueued: Touched::default(),
-            writes: Writes::default(),
-        };
-        let mut script = Script::default();
-        script
-            .plain("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-            .plain("SELECT (extract(epoch FROM now()) * 1000000)::bigint");
-        let answers = unit.run(script).await?;
-        let micros = answers.get(1).and_then(|a| a.rows.first()).map(|row| row.try_get(0));
-        let micros: i64 = unit.decoded(micros.unwrap_or(Err(sqlx::Error::RowNotFound)))?;
-        unit.now = Timestamp::from_micros(micros);
-        Ok(unit)
-    }
-
     fn config(&self) -> &PgConfig {
         self.database.config()
     }
@@ -171,6 +138,15 @@ impl PgUnit {
         self.fail(TxError::TooLarge { what, bound })
     }
 
+    /// Refuses the unit of a claim that is not the newest on its timer.
+    fn verified(&mut self, claim: &Claim, newest: bool) -> Result<(), TxError> {
+        if newest {
+            return Ok(());
+        }
+        let what = format!("the timer of {}", claim.id);
+        self.fail(TxError::Fenced { what, held: claim.epoch.0 })
+    }
+
     /// Tries a key's lock, and looks for its response.
     async fn look(&mut self, key: &IdempotencyKey) -> Result<Idempotent, TxError> {
         let answers = self.run(idempotency::look(key)).await?;
@@ -209,8 +185,7 @@ impl UnitOfWork for PgUnit {
     async fn load(&mut self, ids: &[AggregateId]) -> Result<Vec<StoredState>, TxError> {
         self.open()?;
         self.learn(ids).await?;
-        let known = &self.writes.aggregates;
-        Ok(ids.iter().filter_map(|id| known.get(id)).map(|known| known.state.clone()).collect())
+        Ok(self.writes.states(ids))
     }
 
     async fn save(
@@ -252,11 +227,7 @@ impl UnitOfWork for PgUnit {
             self.touched = true;
             self.call(|conn| Box::pin(timers::verify(conn, claim))).await?
         };
-        if newest {
-            return Ok(());
-        }
-        let what = format!("the timer of {}", claim.id);
-        self.fail(TxError::Fenced { what, held: claim.epoch.0 })
+        self.verified(claim, newest)
     }
 
     async fn begin_idempotent(&mut self, key: &IdempotencyKey) -> Result<Idempotent, TxError> {
@@ -360,6 +331,7 @@ impl ParkingLot for PgUnit {
     ) -> Result<(), TxError> {
         self.open()?;
         self.touched = true;
+        self.looked.forget();
         self.call(|conn| Box::pin(parking::park(conn, group, delivery, reason))).await
     }
 
@@ -370,6 +342,9 @@ impl ParkingLot for PgUnit {
         keys: &BTreeSet<amarra_core::PartitionKey>,
     ) -> Result<BTreeSet<amarra_core::PartitionKey>, TxError> {
         self.open()?;
+        if let Some(parked) = self.looked.among(group, topic, keys) {
+            return Ok(parked);
+        }
         self.call(|conn| Box::pin(parking::among(conn, group, topic, keys))).await
     }
 
@@ -388,6 +363,7 @@ impl ParkingLot for PgUnit {
     async fn unpark(&mut self, group: &Group, ticket: u64) -> Result<(), TxError> {
         self.open()?;
         self.touched = true;
+        self.looked.forget();
         self.call(|conn| Box::pin(parking::unpark(conn, group, ticket))).await
     }
 }

@@ -73,6 +73,12 @@ pub(super) struct Writes {
 }
 
 impl Writes {
+    /// Returns aggregates that are locked as this unit sees them.
+    pub(super) fn states(&self, ids: &[AggregateId]) -> Vec<StoredState> {
+        let known = ids.iter().filter_map(|id| self.aggregates.get(id));
+        known.map(|known| known.state.clone()).collect()
+    }
+
     /// Adds the statements that write everything but the audit chain. Returns which of them write
     /// aggregates, with how many rows each must change.
     pub(super) fn script(&self, config: &PgConfig, script: &mut Script) -> Written {

@@ -72,6 +72,7 @@ suite! {
             "UOW-10" uow_10_a_verified_claim_is_superseded_by_nobody_before_the_end,
             "UOW-10" uow_10_a_claim_that_was_acted_on_is_over,
             "UOW-10" uow_10_a_claim_of_another_aggregate_proves_nothing,
+            "UOW-12" uow_12_a_unit_that_begins_with_a_claim_has_loaded_and_verified,
             "UOW-11" uow_11_view_rows_come_in_the_order_asked_for,
             "UOW-11" uow_11_units_that_load_views_in_opposite_orders_do_not_deadlock;
     }

@@ -96,3 +96,35 @@ pub async fn uow_10_a_claim_of_another_aggregate_proves_nothing<B: StoreBackend>
         assert_fenced(unit.verify(&claim).await, "a claim nobody was given");
     }
 }
+
+/// In one call with what the claim's owner is about to act on, which is locked like all that is
+/// loaded; and nothing is left of a unit whose claim was superseded.
+pub async fn uow_12_a_unit_that_begins_with_a_claim_has_loaded_and_verified<B: StoreBackend>(b: B) {
+    due(&b, &thing("k")).await;
+    let old = claim(&b, "a").await.must("a due timer was not claimed");
+    let ids = [thing("k"), thing("absent")];
+    let begun = b.store("a").begin_claimed(&old, &ids).await;
+    let (mut unit, states) = begun.must("begin_claimed");
+    assert_eq!(states.iter().map(|s| s.version.get()).collect::<Vec<_>>(), [1, 0]);
+    assert_eq!(states, unit.load(&ids).await.must("load"));
+    let store = b.store("c");
+    let mut other = Box::pin(transact_on(&b, store.as_ref()));
+    let early = within(&b, other.as_mut()).await;
+    assert!(early.is_none(), "what was loaded with a claim is not locked");
+    drop(unit);
+    other.await;
+    let begun = b.store("a").begin_claimed(&old, &[]).await;
+    drop(begun.must("begin_claimed with nothing to load"));
+    b.pass(b.lease() * 2).await;
+    let new = claim(&b, "c").await.must("an expired claim was not claimed again");
+    let zombie = b.store("a").begin_claimed(&old, &ids).await;
+    assert_fenced(zombie.map(drop), "a superseded claim");
+    let (mut unit, _) = b.store("c").begin_claimed(&new, &ids).await.must("begin_claimed");
+    unit.schedule(&thing("k"), None).await.must("unschedule");
+    commit(unit).await;
+    assert_fenced(b.store("c").begin_claimed(&new, &ids).await.map(drop), "acted on");
+}
+
+async fn transact_on<B: StoreBackend>(b: &B, store: &dyn amarra_store::Store) {
+    transact(&b.env(), store, async |unit| bump(unit, &thing("absent"), "made").await).await;
+}
