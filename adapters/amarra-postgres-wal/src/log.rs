@@ -135,9 +135,14 @@ impl WalOutboxLog {
         let (prev, after, lsn) = (&cursor.prev, cursor.last_seq, *lsn);
         let (rows, last) = self.shelf.batch(&Ask { shard, prev, cur, lsn, after, limit })?;
         let chunk = Chunk { cur: cur.clone(), rows, last };
+        self.from_log.fetch_add(count(&chunk), Ordering::Relaxed);
         self.opened().insert(shard, Open { prev: prev.clone(), place });
         Some(chunk)
     }
+}
+
+fn count(chunk: &Chunk) -> u64 {
+    u64::try_from(chunk.rows.len()).unwrap_or(u64::MAX)
 }
 
 #[async_trait]
@@ -177,15 +182,29 @@ impl OutboxLog for WalOutboxLog {
         cursor: &Cursor,
         limit: usize,
     ) -> Result<Chunk, LogError> {
-        let count = |rows: &[_]| u64::try_from(rows.len()).unwrap_or(u64::MAX);
         if let Some(chunk) = self.held(lease.shard, cursor, limit).await {
-            self.from_log.fetch_add(count(&chunk.rows), Ordering::Relaxed);
             return Ok(chunk);
         }
         self.opened().remove(&lease.shard);
         let chunk = self.table.next_chunk(lease, cursor, limit).await?;
-        self.from_table.fetch_add(count(&chunk.rows), Ordering::Relaxed);
+        self.from_table.fetch_add(count(&chunk), Ordering::Relaxed);
         Ok(chunk)
+    }
+
+    /// What is read out of the log saves nothing; what is read out of the table is opened there.
+    async fn open_chunk(
+        &self,
+        lease: &Lease,
+        cursor: &Cursor,
+        limit: usize,
+    ) -> Result<(Chunk, bool), LogError> {
+        if let Some(chunk) = self.held(lease.shard, cursor, limit).await {
+            return Ok((chunk, false));
+        }
+        self.opened().remove(&lease.shard);
+        let (chunk, saved) = self.table.open_chunk(lease, cursor, limit).await?;
+        self.from_table.fetch_add(count(&chunk), Ordering::Relaxed);
+        Ok((chunk, saved))
     }
 
     async fn checkpoint(&self, lease: &Lease, cursor: &Cursor) -> Result<(), LogError> {

@@ -58,9 +58,9 @@ pub struct PgConfig {
     pub rows_max: usize,
     /// Bytes of one outbox message's payload, at least 1; a larger one is refused.
     pub message_bytes_max: usize,
-    /// Bytes of messages, headers included, that a unit keeps until its commit, at most 64 MiB; what
-    /// it appends beyond them is sent at once, which is a round trip. 1 MiB holds what a batch of
-    /// messages appends; zero sends every append at once.
+    /// Bytes of messages, headers included, that a unit keeps until its commit, at most 64 MiB;
+    /// what it appends beyond them is sent at once, which is a round trip. 1 MiB holds what a batch
+    /// of messages appends; zero sends every append at once.
     pub kept_bytes_max: usize,
     /// Shards of the outbox, at least 1; a message's shard is murmur2 of its partition key modulo
     /// this number. It never changes once messages were appended.

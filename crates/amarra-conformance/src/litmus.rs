@@ -38,23 +38,6 @@ pub type Spawn<'a> = &'a (dyn Fn(Task) -> Task + Sync);
 /// What OBX-1 to OBX-3 and OBL-1 to OBL-6 promise together: every committed row is stored once, at
 /// a position of its own, positions are dense, a re-publish is equal to the first one, and the rows
 /// of a key are stored in the order of their commits.
-///
-/// # Example
-/// ```no_run
-/// use std::sync::Arc;
-/// use std::time::Duration;
-/// use amarra_conformance::litmus::{Litmus, StoreWriter, Writer};
-/// use amarra_conformance::{Backend, StoreBackend};
-///
-/// async fn short<B: StoreBackend>(backend: B) {
-///     let store = StoreWriter::new(backend.store("writer"), backend.env());
-///     let store: Arc<dyn Writer> = Arc::new(store);
-///     let writers: Vec<_> = (0..6).map(|_| Arc::clone(&store)).collect();
-///     let litmus = Litmus::new(backend.env(), Duration::from_secs(8));
-///     let logs = vec![backend.outbox_log(), backend.outbox_log()];
-///     println!("{}", litmus.run(&writers, &logs, &|task| task).await);
-/// }
-/// ```
 #[derive(Debug)]
 pub struct Litmus {
     env: Environment,
@@ -85,8 +68,9 @@ impl Litmus {
         self.writing.load(Ordering::Acquire)
     }
 
-    /// Runs it to its end, once, and asserts its claims: a relay for each of `logs`, and for each of
-    /// `writers` one that writes. The first also keeps a transaction open for long, again and again.
+    /// Runs it to its end, once, and asserts its claims: a relay for each of `logs`, and for each
+    /// of `writers` one that writes. The first also keeps a transaction open for long, again and
+    /// again.
     ///
     /// # Panics
     /// When a claim does not hold, or a port fails in another way than by a superseded epoch.

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use amarra_core::PartitionKey;
-use amarra_messaging::message::{Owner, Seq};
+use amarra_messaging::message::{Owner, Seq, Shard};
 use amarra_messaging::outbox::{Chunk, Cursor, Lease, LogError, ParkedRow, Resumed};
 use amarra_messaging::{OutboxLog, Topic};
 use async_trait::async_trait;
@@ -101,9 +101,25 @@ impl OutboxLog for MemoryOutboxLog {
         limit: usize,
     ) -> Result<Chunk, LogError> {
         self.run(Operation::LogRead { shard: lease.shard }, |state| {
-            let cur = cursor.cur.clone().unwrap_or_else(|| state.transactions.snapshot());
-            let (rows, last) = state.tables.outbox.read(lease.shard, cursor, &cur, limit)?;
-            Ok(Chunk { cur, rows, last })
+            read(state, lease.shard, cursor, limit)
+        })
+        .await
+    }
+
+    /// Reads and saves at once, as the adapter of a server does in one transaction.
+    async fn open_chunk(
+        &self,
+        lease: &Lease,
+        cursor: &Cursor,
+        limit: usize,
+    ) -> Result<(Chunk, bool), LogError> {
+        self.run(Operation::LogRead { shard: lease.shard }, |state| {
+            let chunk = read(state, lease.shard, cursor, limit)?;
+            let opens = cursor.cur.is_none() && !chunk.rows.is_empty();
+            let opening = Cursor { cur: Some(chunk.cur.clone()), ..cursor.clone() };
+            // A superseded epoch saves nothing, and learns of it at its next checkpoint.
+            let saved = opens && state.tables.outbox.checkpoint(lease, &opening).is_ok();
+            Ok((chunk, saved))
         })
         .await
     }
@@ -144,4 +160,10 @@ impl OutboxLog for MemoryOutboxLog {
     async fn changed(&self) {
         self.shared.signals.outbox.changed(&self.seen).await;
     }
+}
+
+fn read(state: &State, shard: Shard, cursor: &Cursor, limit: usize) -> Result<Chunk, LogError> {
+    let cur = cursor.cur.clone().unwrap_or_else(|| state.transactions.snapshot());
+    let (rows, last) = state.tables.outbox.read(shard, cursor, &cur, limit)?;
+    Ok(Chunk { cur, rows, last })
 }

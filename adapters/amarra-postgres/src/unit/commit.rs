@@ -47,8 +47,8 @@ impl PgUnit {
         }
     }
 
-    /// Sends the writes, and returns what is to be sent with the commit: the rows of the audit chain,
-    /// whose head is locked, or the writes themselves where nothing of what they answer is needed.
+    /// Sends the writes, and returns what is to be sent with the commit: the rows of the audit
+    /// chain, whose head is locked, or the writes where nothing of what they answer is needed.
     async fn flush(&mut self) -> Result<Script, TxError> {
         let mut script = Script::default();
         let written = self.writes.script(self.database.config(), &mut script);

@@ -1,5 +1,5 @@
-//! Who writes in the litmus: half with transactions of their own, half through the store, on the same
-//! keys; that of amarra-postgres-wal has the same writers.
+//! Who writes in the litmus: half with transactions of their own, half through the store, on the
+//! same keys; that of amarra-postgres-wal has the same writers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,8 @@ impl OwnWriter {
             sqlx::query("SELECT pg_current_xact_id()").execute(&mut *tx).await?;
             sleep(pause).await;
         }
-        let sql = "INSERT INTO aggregate AS a (kind, id, version, body) VALUES ('thing', $1, 1, '') \
+        let sql = "INSERT INTO aggregate AS a (kind, id, version, body) \
+                   VALUES ('thing', $1, 1, '') \
                    ON CONFLICT (kind, id) DO UPDATE SET version = a.version + 1 RETURNING version";
         let version: i64 = sqlx::query_scalar(sql).bind(&change.key).fetch_one(&mut *tx).await?;
         let version = version.cast_unsigned();

@@ -17,8 +17,8 @@ use crate::breaker::Breaker;
 /// | held as | a call costs | the breaker lives |
 /// |---|---|---|
 /// | `&Breaker` | nothing | longer than its services: in a `static`, or they end before it |
-/// | [`Shared`] | some plain loads and stores | as long as a service, and on each thread that called it for a while longer |
-/// | `Arc<Breaker>` | two counts of references, atomic | exactly as long as a service or a response |
+/// | [`Shared`] | some plain loads and stores | as a service does, and longer on a calling thread |
+/// | `Arc<Breaker>` | two counts of references, atomic | as long as a service or a response |
 /// | `Rc<Breaker>` | two counts of references | the same, on one thread |
 pub trait Handle: Deref<Target = Breaker> {
     /// What a response holds until it ends.

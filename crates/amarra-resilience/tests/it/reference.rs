@@ -1,4 +1,4 @@
-//! A breaker that keeps every call for ever and asks all of them each time: slow, and plainly right.
+//! A breaker that keeps every call for ever and asks all of them each time: slow, plainly right.
 
 use std::time::Duration;
 

@@ -51,10 +51,12 @@ macro_rules! ambient_defects {
     ($($test:ident: $number:literal breaks $suite:ident [$($name:ident),+ $(,)?];)+) => {$(
         #[test]
         fn $test() {
+            use amarra_conformance::$suite::{LAWS, check};
+            use $crate::broken::ambient::BrokenAmbient;
             for name in [$(stringify!($name)),+] {
-                assert!(amarra_conformance::$suite::LAWS.iter().any(|law| law.name == name));
-                assert!(amarra_conformance::$suite::check::<$crate::broken::ambient::BrokenAmbient<0>>(name), "without a defect");
-                let broken = || amarra_conformance::$suite::check::<$crate::broken::ambient::BrokenAmbient<$number>>(name);
+                assert!(LAWS.iter().any(|law| law.name == name));
+                assert!(check::<BrokenAmbient<0>>(name), "without a defect");
+                let broken = || check::<BrokenAmbient<$number>>(name);
                 assert!(std::panic::catch_unwind(broken).is_err(), "a defect passes {name}");
             }
         }
