@@ -110,9 +110,7 @@ impl Dispatch {
 
     /// Marks the notification as being sent and returns it, none when there is nothing to send.
     async fn begin(&self, claim: &Claim) -> Result<Option<Notification>, HandlerError> {
-        let mut unit = self.store.begin().await?;
-        let stored = unit.load(&touches(claim)).await?;
-        unit.verify(claim).await?;
+        let (mut unit, stored) = self.store.begin_claimed(claim, &touches(claim)).await?;
         let Some(stored) = stored.first().filter(|stored| !stored.body.is_empty()) else {
             unit.schedule(&claim.id, None).await?;
             unit.commit().await?;
@@ -180,9 +178,7 @@ impl Dispatch {
         sent: &Notification,
         (how, retry_after): (Finish, Option<Duration>),
     ) -> Result<(), HandlerError> {
-        let mut unit = self.store.begin().await?;
-        unit.load(&touches(claim)).await?;
-        unit.verify(claim).await?;
+        let (mut unit, _) = self.store.begin_claimed(claim, &touches(claim)).await?;
         {
             let cause = timer_cause(&sent.cause);
             let mut session = Session::new(unit.as_mut(), &self.env, Notifications::SOURCE, cause);
@@ -225,8 +221,7 @@ impl DueHandler for Dispatch {
     }
 }
 
-/// Names what acting on a claim changes, to be locked before the claim is verified: whoever sets
-/// the timer locks in that order too.
+/// Names what acting on a claim changes, to be locked before the claim is verified.
 fn touches(claim: &Claim) -> [AggregateId; 2] {
     let order = claim.id.id.split(':').next().unwrap_or_default();
     [claim.id.clone(), Notified::aggregate_id(order)]

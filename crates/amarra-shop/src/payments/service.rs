@@ -165,9 +165,8 @@ impl Payments {
 
     /// Reads a payment whose timer is due, in a unit of its own that changes nothing.
     async fn read(&self, claim: &Claim) -> Result<Option<Payment>, TxError> {
-        let mut unit = self.store.begin().await?;
-        let stored = unit.load(std::slice::from_ref(&claim.id)).await?;
-        unit.verify(claim).await?;
+        let ids = std::slice::from_ref(&claim.id);
+        let (_, stored) = self.store.begin_claimed(claim, ids).await?;
         let body = stored.first().map(|stored| stored.body.clone()).unwrap_or_default();
         if body.is_empty() {
             return Ok(None);
