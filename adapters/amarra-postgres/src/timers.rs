@@ -9,7 +9,7 @@ use amarra_messaging::TxError;
 use amarra_messaging::message::Epoch;
 use amarra_messaging::signal::Signal;
 use amarra_store::{Claim, Due, DueQuery};
-use sqlx::{PgConnection, Row as _};
+use sqlx::Row as _;
 use tokio::time::Instant;
 
 use crate::database::PgDatabase;
@@ -175,25 +175,17 @@ fn wait(answer: Option<&Answer>) -> Result<Option<Duration>, TxError> {
     Ok(micros.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0))))
 }
 
-/// Adds the statement that locks a claim's timer if the claim is the newest on it.
+/// Adds the statement that locks a claim's timer if the claim is the newest on it: it answers a row
+/// then, and none otherwise.
 pub(crate) fn claimed(claim: &Claim, script: &mut Script) {
     let epoch = i64::try_from(claim.epoch.0).unwrap_or(i64::MAX);
-    let name = [Argument::Text(&claim.id.kind), Argument::Text(&claim.id.id)];
-    let [kind, id] = name;
+    let (kind, id) = (Argument::Text(&claim.id.kind), Argument::Text(&claim.id.id));
     script.execute("amarra_claimed", &[kind, id, Argument::Int(epoch)]);
 }
 
-/// Locks the timer's row and tells whether the claim is the newest on it.
-pub(crate) async fn verify(conn: &mut PgConnection, claim: &Claim) -> Result<bool, sqlx::Error> {
-    let row: Option<bool> = sqlx::query_scalar(
-        "SELECT true FROM timer WHERE kind = $1 AND id = $2 AND epoch = $3 FOR UPDATE",
-    )
-    .bind(&*claim.id.kind)
-    .bind(&*claim.id.id)
-    .bind(i64::try_from(claim.epoch.0).unwrap_or(i64::MAX))
-    .fetch_optional(conn)
-    .await?;
-    Ok(row.is_some())
+/// Tells whether a claim is the newest, of the answers to a script that [`claimed`] ended.
+pub(crate) fn is_newest(answers: &[Answer]) -> bool {
+    answers.last().is_some_and(|answer| !answer.rows.is_empty())
 }
 
 #[cfg(test)]

@@ -62,8 +62,7 @@ impl PgUnit {
         let script = learn::locked(learn::AGGREGATES, locks, &read, database.config())?;
         let (mut unit, answers) = Self::begin_with(database, script).await?;
         unit.touched = true;
-        let newest = answers.last().is_some_and(|answer| !answer.rows.is_empty());
-        unit.verified(claim, newest)?;
+        unit.verified(claim, timers::is_newest(&answers))?;
         unit.learned(&wanted, answers.get(1..).unwrap_or_default())?;
         let states = unit.writes.states(ids);
         Ok((unit, states))

@@ -225,7 +225,9 @@ impl UnitOfWork for PgUnit {
         let scheduled = self.writes.timers.contains_key(&claim.id);
         let newest = !scheduled && {
             self.touched = true;
-            self.call(|conn| Box::pin(timers::verify(conn, claim))).await?
+            let mut script = Script::default();
+            timers::claimed(claim, &mut script);
+            timers::is_newest(&self.run(script).await?)
         };
         self.verified(claim, newest)
     }
